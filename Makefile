@@ -1,0 +1,47 @@
+# Every command a person or CI runs; each one sets up what it needs first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ARTIFACT ?= runs/demo/artifact
+export BENTOML_DO_NOT_TRACK := True
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo serve check format test test-slow system-packages
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: .venv/installed  ## one .venv with everything; reinstalls only when the lock changed
+
+.venv/installed: requirements/dev.lock
+	@if [ ! -x $(BIN)/python ]; then \
+	  if command -v uv >/dev/null; then uv venv -q --python $(PYTHON) .venv; \
+	  else $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv; fi; fi
+	@uv=$$(command -v uv || echo $(BIN)/uv); VIRTUAL_ENV=.venv $$uv pip sync -q --require-hashes requirements/dev.lock
+	@touch $@
+
+lock:  ## resolve requirements/*.in into hash-locked requirements/*.lock
+	@for name in dev training serving; do \
+	  constraint=$$([ $$name = dev ] || echo "-c requirements/dev.lock"); \
+	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    $$constraint requirements/$$name.in -o requirements/$$name.lock; done
+
+demo: setup  ## the whole product on the built-in corpus, then a running server (DEMO_EXIT=1 stops it)
+	@$(BIN)/python -m training demo --out runs/demo
+
+serve: setup  ## serve ARTIFACT over HTTP on port 3000
+	@KOINE_ARTIFACT=$(ARTIFACT) $(BIN)/bentoml serve service.app:ConceptService --port $${PORT:-3000}
+
+check: setup  ## format, lint, types, import contracts, docs
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \
+	$(BIN)/pytest -q tests/test_docs.py
+
+format: setup  ## put the code into the project's format
+	@$(BIN)/ruff check --fix-only -q . ; $(BIN)/ruff format -q .
+
+system-packages:
+	@sh tests/system_packages.sh
+
+test: setup system-packages  ## all tests but the slow ones
+	@$(BIN)/pytest -m "not slow"
+
+test-slow: setup system-packages  ## the tests marked slow
+	@$(BIN)/pytest -m slow

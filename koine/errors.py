@@ -1,0 +1,129 @@
+"""Every error that Koine raises for its users; knows nothing of HTTP or gRPC.
+
+    KoineError
+    ├── InputError              what the caller sent cannot be used
+    │   ├── ImageError          bytes that are no readable image, or one outside the limits
+    │   ├── TextError           empty or overlong text
+    │   ├── ActivationsError    wrong width, type or non-finite values
+    │   ├── UnknownStreamError  a stream that this dictionary does not have
+    │   ├── RequestError        a request or command that cannot be read
+    │   └── TooLargeError       more bytes or items than the limits allow
+    ├── DataError               a dataset or activation store that cannot be used
+    │   ├── SourceError         images, captions or labels that do not fit together
+    │   └── StoreError          a store that is damaged, unfinished or does not align
+    ├── ArtifactError           an artifact that is damaged, unknown or incomplete
+    ├── EncoderError            weights or an encoder that cannot be loaded
+    ├── TrainingError           a run that cannot start or go on
+    ├── ExportError             a dictionary that may not be exported (parity failed)
+    ├── OverloadedError         the service's queue is full
+    └── NotReadyError           the service has not finished loading
+
+A message says what is wrong, what was got and what to do. `title` is the same for every
+error of a class; the message is its detail.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KoineError(Exception):
+    """Base of all errors meant for a user's eyes."""
+
+    title: ClassVar[str] = "Koine could not do this"
+
+
+class InputError(KoineError):
+    """What the caller sent cannot be used."""
+
+    title = "The input cannot be used"
+
+
+class ImageError(InputError):
+    """Bytes that are no readable image, or an image outside the limits."""
+
+    title = "The image cannot be read"
+
+
+class TextError(InputError):
+    """Empty or overlong text."""
+
+    title = "The text cannot be encoded"
+
+
+class ActivationsError(InputError):
+    """Activations of the wrong width or type, or with non-finite values."""
+
+    title = "The activations cannot be encoded"
+
+
+class UnknownStreamError(InputError):
+    """A stream that this dictionary does not have."""
+
+    title = "Unknown stream"
+
+
+class RequestError(InputError):
+    """A request or command line that cannot be read."""
+
+    title = "The request cannot be read"
+
+
+class TooLargeError(InputError):
+    """More bytes or items than the limits allow."""
+
+    title = "The request is too large"
+
+
+class DataError(KoineError):
+    """A dataset or activation store that cannot be used."""
+
+    title = "The data cannot be used"
+
+
+class SourceError(DataError):
+    """Images, captions or labels that do not fit together."""
+
+    title = "The source cannot be read"
+
+
+class StoreError(DataError):
+    """An activation store that is damaged, unfinished or does not align."""
+
+    title = "The activation store cannot be used"
+
+
+class ArtifactError(KoineError):
+    """An artifact that is damaged, of an unknown version or incomplete."""
+
+    title = "The artifact cannot be used"
+
+
+class EncoderError(KoineError):
+    """Weights or an encoder that cannot be loaded."""
+
+    title = "The encoder cannot be loaded"
+
+
+class TrainingError(KoineError):
+    """A run that cannot start or go on."""
+
+    title = "Training cannot go on"
+
+
+class ExportError(KoineError):
+    """A dictionary that may not be exported."""
+
+    title = "The dictionary was not exported"
+
+
+class OverloadedError(KoineError):
+    """The service's queue is full; try again later."""
+
+    title = "The service is overloaded"
+
+
+class NotReadyError(KoineError):
+    """The service has not finished loading its artifact."""
+
+    title = "The service is not ready"
