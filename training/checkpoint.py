@@ -1,0 +1,91 @@
+"""A run's files: resume state and delivered weights, each one atomic safetensors file.
+
+RUN/config.json              the FitConfig and where the data came from
+RUN/checkpoint.safetensors   resume state: weights, Adam moments, idle counters, step
+RUN/model.safetensors        the weights that evaluate and export read
+RUN/history.jsonl            losses and validations by step
+RUN/fit.json                 written last: the run is finished
+RUN/logs/                    TensorBoard
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from koine.errors import TrainingError
+from training.model import AlignedDictionary, ModelConfig
+
+CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.safetensors", "model.safetensors"
+HISTORY, RECORD, LOGS = "history.jsonl", "fit.json", "logs"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write so that a kill leaves the old file or the new one, never a part."""
+    part = path.with_name(f"{path.name}.tmp")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Atomic, indented, keys in the given order."""
+    write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Atomic safetensors file; `facts` travel as JSON in its header."""
+    part = path.with_name(f"{path.name}.tmp")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, part, metadata={"facts": json.dumps(facts)})
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_tensors` wrote; TrainingError where the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads((file.metadata() or {})["facts"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(
+            f"`{path}` is damaged ({error}): delete it; `fit` then starts again from what is left"
+        ) from error
+
+
+def save_model(run: Path, model: AlignedDictionary, step: int) -> None:
+    """The delivered weights, with what is needed to rebuild the model."""
+    facts = {
+        "num_concepts": model.config.num_concepts,
+        "k": model.config.k,
+        "selection": model.config.selection,
+        "widths": {name: model.of(name).encoder_CD.shape[1] for name in model.streams},
+        "step": step,
+    }
+    save_tensors(run / MODEL, model.state_dict(), facts)
+
+
+def load_model(run: Path) -> AlignedDictionary:
+    """The dictionary that a run delivers; TrainingError where there is none."""
+    if not (run / MODEL).is_file():
+        raise TrainingError(
+            f"`{run}` holds no fitted dictionary (`{MODEL}` is missing): "
+            "run `python -m training fit --out` there first"
+        )
+    tensors, facts = load_tensors(run / MODEL)
+    config = ModelConfig(
+        num_concepts=facts["num_concepts"], k=facts["k"], selection=facts["selection"]
+    )
+    model = AlignedDictionary(config, facts["widths"])
+    model.load_state_dict(tensors)
+    return model.eval()
