@@ -15,6 +15,7 @@
     ├── EncoderError            weights or an encoder that cannot be loaded
     ├── TrainingError           a run that cannot start or go on
     ├── ExportError             a dictionary that may not be exported (parity failed)
+    ├── SettingsError           a setting of the service that cannot be used
     ├── OverloadedError         the service's queue is full
     └── NotReadyError           the service has not finished loading
 
@@ -117,10 +118,20 @@ class ExportError(KoineError):
     title = "The dictionary was not exported"
 
 
+class SettingsError(KoineError):
+    """A setting of the service that cannot be used."""
+
+    title = "The settings cannot be used"
+
+
 class OverloadedError(KoineError):
-    """The service's queue is full; try again later."""
+    """The service's queue is full; try again after `retry_after_s` seconds."""
 
     title = "The service is overloaded"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NotReadyError(KoineError):
