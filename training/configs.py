@@ -33,7 +33,7 @@ class FitConfig:
     """Items per step."""
     steps: int | None = None
     """Optimizer steps; None derives them from `epochs`."""
-    epochs: float | None = 50
+    epochs: float | None = 50.0
     """Passes over the training rows; used when `steps` is None."""
     shuffle: Literal["rows", "blocks"] = "rows"
     """`rows`: a true shuffle each epoch; `blocks`: fixed contiguous batches in random order."""
