@@ -1,0 +1,12 @@
+#!/bin/sh
+# Installs the Debian packages that tests drive; without root it says which are missing.
+set -eu
+missing=""
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  apt-get update -qq >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+  echo "not installed (no root):$missing; the tests that need it skip" >&2
+fi
