@@ -1,0 +1,1 @@
+"""The built-in corpus of captioned scenes and the small encoders trained on it."""
