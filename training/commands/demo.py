@@ -1,0 +1,78 @@
+"""`demo`: the whole product on the built-in corpus, command by command as a user would type them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from koine.errors import TrainingError
+from training.demo.corpus import write_corpus
+from training.demo.server import DemoServer
+from training.demo.tour import show_answers
+
+HELP = "extract, fit, evaluate, export, serve and ask, on the built-in corpus"
+
+CORPUS_SEED = 7
+"""Not the seed that the demo encoders were trained on."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to work, how large, and on which port to serve."""
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="working directory")
+    parser.add_argument("--images", type=int, default=4000, help="scenes to draw")
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "3000")))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Every stage; each is skipped where its result already stands. Serves until Ctrl-C."""
+    out: Path = args.out
+    corpus, store, fitted = out / "corpus", out / "store", out / "run"
+    started = time.monotonic()
+    _say(f"draw {args.images:,} captioned scenes into {corpus}")
+    write_corpus(corpus, num_images=args.images, seed=CORPUS_SEED)
+    _command("extract", "--recipe", "demo", "--data", str(corpus), "--out", str(store))
+    _command("fit", "--recipe", "demo", "--store", str(store), "--out", str(fitted))
+    _command("evaluate", str(fitted))
+    artifact = out / "artifact"
+    if not artifact.exists():
+        _command("export", str(fitted), "--name", "demo", "--out", str(artifact))
+    _say(f"made in {time.monotonic() - started:.0f} s; serve {artifact} on port {args.port}")
+    with DemoServer(artifact, args.port, out / "server.log") as server:
+        show_answers(server.url, corpus, store)
+        print(f"\nreport         {fitted / 'report.html'}")
+        print(f"API docs       {server.url}/docs")
+        print(f"from a clone to answers: {time.monotonic() - started:.0f} s", flush=True)
+        if os.environ.get("DEMO_EXIT") != "1":
+            print("The server stays up; Ctrl-C stops it.", flush=True)
+            _wait(server.alive)
+
+
+def _say(line: str) -> None:
+    print(f"\n=== {line}", flush=True)
+
+
+def _command(*words: str) -> None:
+    from training.__main__ import main
+
+    _say(f"python -m training {shlex.join(words)}")
+    code = main(words)
+    if code != 0:
+        raise TrainingError(f"`{words[0]}` ended with exit code {code}; its message stands above")
+    sys.stdout.flush()
+
+
+def _wait(alive: Callable[[], bool]) -> None:
+    """Until Ctrl-C, SIGTERM, or the server's own end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while alive():
+            time.sleep(1)
+        raise TrainingError("the server ended by itself; its log says why")
+    except KeyboardInterrupt:
+        print("\nstopping the server")
