@@ -1,0 +1,153 @@
+"""A run directory → its report, as data; draws nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from koine.errors import DataError, TrainingError
+from koine.types import Mode
+from training.activations import ActivationStore
+from training.checkpoint import CONFIG, RECORD, load_model
+from training.configs import FitConfig
+from training.evaluation.controls import CONTROLS, fitted
+from training.evaluation.figures import MAX_CANDIDATES, Rows, figures, rows_of
+from training.model import AlignedDictionary
+from training.progress import progress
+from training.trainer import initial_model
+
+SCHEMA = "koine.report/1"
+
+
+def evaluate(
+    run: Path, *, controls: bool = False, verify: bool = True, device: str | None = None
+) -> dict[str, Any]:
+    """Measure a finished run on its store's held-out rows; keys in design.md, `report.json`.
+
+    The untrained control is always measured; `controls` fits and measures the others too.
+    Raises TrainingError for an unfinished run, DataError where the store has changed since or
+    has no test rows.
+    """
+    started = time.monotonic()
+    record, config = _read_run(run)
+    store = _open_store(record, verify)
+    rows = rows_of(store)
+    if len(rows.held_out) == 0:
+        raise DataError(
+            f"`{store.path}` has no `test` rows to evaluate on: "
+            "extract it again from a source (or with `--split`) that holds some out"
+        )
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(run)
+    measured = _measure(model, store, rows, device, "evaluate")
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "dictionary": _dictionary(run, record, config, model, store),
+        "data": _data(store, rows),
+        **measured,
+        "controls": {
+            "untrained": _main(
+                _measure(initial_model(store, config), store, rows, device, "untrained")
+            )
+        },
+    }
+    for name in CONTROLS if controls else ():
+        control_run = fitted(name, run, store, config, device)
+        model = load_model(control_run)
+        report["controls"][name] = _main(_measure(model, store, rows, device, name))
+    report["seconds"] = round(time.monotonic() - started, 1)
+    return report
+
+
+def _measure(
+    model: AlignedDictionary, store: ActivationStore, rows: Rows, device: str, what: str
+) -> dict[Mode, dict[str, Any]]:
+    with progress(len(rows.train) + len(rows.held_out), what) as bar:
+        return figures(model.to(device).eval(), store, rows, bar)
+
+
+def _main(measured: dict[Mode, dict[str, Any]]) -> dict[Mode, dict[str, Any]]:
+    """A control's figures: all but the lists label by label."""
+    for figures_of_mode in measured.values():
+        for recovery in (figures_of_mode["label_recovery"] or {}).values():
+            del recovery["labels"]
+    return measured
+
+
+def _read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
+    for name in (RECORD, CONFIG):
+        if not (run / name).is_file():
+            raise TrainingError(
+                f"`{run}` is no finished run (`{name}` is missing): "
+                f"run `python -m training fit --out {run}` to its end first"
+            )
+    record = json.loads((run / RECORD).read_text())
+    return record, FitConfig(**json.loads((run / CONFIG).read_text())["fit"])
+
+
+def _open_store(record: dict[str, Any], verify: bool) -> ActivationStore:
+    path = Path(record["store"])
+    if not path.is_dir():
+        raise DataError(
+            f"the run was fitted on the store `{path}`, which is not there: put it back"
+        )
+    store = ActivationStore.open(path, verify=verify)
+    if store.fingerprint != record["store_fingerprint"]:
+        raise DataError(
+            f"`{path}` is not the store that the run was fitted on: its fingerprint is "
+            f"{store.fingerprint[:12]}, not {record['store_fingerprint'][:12]}. "
+            "Put the former store back, or fit again on this one"
+        )
+    return store
+
+
+def _dictionary(
+    run: Path,
+    record: dict[str, Any],
+    config: FitConfig,
+    model: AlignedDictionary,
+    store: ActivationStore,
+) -> dict[str, Any]:
+    specs = {stream.name: stream for stream in store.streams}
+    return {
+        "run": run.resolve().name,
+        "recipe": record["recipe"],
+        "method": config.method,
+        "selection": config.selection,
+        "cross_weight": config.cross_weight,
+        "num_concepts": model.config.num_concepts,
+        "k": model.config.k,
+        "streams": {
+            name: {
+                "modality": specs[name].modality,
+                "d_in": specs[name].d_in,
+                "encoder": encoder.name if (encoder := specs[name].encoder) else None,
+            }
+            for name in model.streams
+        },
+        "seed": config.seed,
+        "steps": record["steps"],
+        "kept_step": record["kept_step"],
+        "fit_seconds": record["seconds"],
+    }
+
+
+def _data(store: ActivationStore, rows: Rows) -> dict[str, Any]:
+    return {
+        "store": store.path.name,
+        "store_fingerprint": store.fingerprint,
+        "rows": {split: len(store.split(split)) for split in ("train", "val", "test")},
+        "held_out": "test",
+        "held_out_rows": len(rows.held_out),
+        "present": {
+            stream.name: int((store.counts(stream.name)[rows.held_out] > 0).sum())
+            for stream in store.streams
+        },
+        "captions": "first",
+        "labels": len(store.label_names),
+        "retrieval_candidates": min(MAX_CANDIDATES, len(rows.held_out)),
+    }
