@@ -54,8 +54,9 @@ class TextPreprocess(Spec):
     tokenizer_sha256: str
     context_length: int = Field(gt=1, le=8192)
     """Tokens kept, special tokens included; longer texts are cut and keep their end token."""
-    clean: Literal["clip_lower", "none"] = "none"
-    """`clip_lower`: ftfy, HTML unescape, whitespace collapsed, lower case, as open_clip does."""
+    clean: Literal["clip_lower", "clip_whitespace", "clip_canonicalize", "none"] = "none"
+    """What open_clip does first: ftfy, HTML unescape, whitespace collapsed, and then lower case
+    and its split into words, nothing, or no punctuation and lower case; `none`: nothing at all."""
     pad_id: int = 0
     fixed_length: bool = True
     """Pad to `context_length` always (open_clip), or to the batch's longest text."""
