@@ -1,0 +1,135 @@
+"""What an artifact says of itself: `manifest.json` as data; opens no file."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from koine.streams import Spec, StreamSpec, TextPreprocess
+
+FORMAT_VERSION = 1
+"""The artifact format that this Koine reads and writes."""
+
+MANIFEST = "manifest.json"
+DECODERS = "decoders.safetensors"
+CONCEPTS = "concepts.jsonl"
+PROFILE = "profile/reference.safetensors"
+JOINT_HEAD = "heads/joint.onnx"
+CARD = "README.md"
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class FileEntry(Spec):
+    """One file of the artifact, as it was written."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class ArtifactStream(Spec):
+    """One stream of the artifact and the files that compute it."""
+
+    spec: StreamSpec
+    normalisation: Literal["unit", "unit_centred"]
+    """`unit`: rows brought to unit norm; `unit_centred`: then centred and scaled
+    (`<stream>.shift` and `.scale` of the decoders)."""
+    head: str
+    """ONNX graph: activations → codes, selected by this stream alone."""
+    backbone: str | None = None
+    """ONNX graph: images or tokens → activations; None for imported activations."""
+
+
+class Selection(Spec):
+    """How the graphs choose the active concepts; both end with a ReLU, zeros being inactive."""
+
+    independent: Literal["own_topk"] = "own_topk"
+    """The k largest pre-codes of the stream."""
+    joint: Literal["summed_topk", "own_topk"] = "summed_topk"
+    """`summed_topk`: the k largest sums of pre-codes over the item's present streams;
+    `own_topk`: each stream alone, for dictionaries trained without a shared support."""
+
+
+class Provenance(Spec):
+    """Where the dictionary comes from; None where it is not known."""
+
+    recipe: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    store: str | None = None
+    """`sha256:` of the activation store's `store.json`."""
+    commit: str | None = None
+    """Git commit of the code that exported."""
+    versions: dict[str, str] = {}
+    """Versions of Python and of the libraries that made the weights and graphs."""
+
+
+class Manifest(Spec):
+    """`manifest.json`: the artifact's description and the hash of every other file in it."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    version: str
+    num_concepts: int = Field(gt=0)
+    k: int = Field(gt=0)
+    method: Literal["koine", "sparc"]
+    """How the dictionary was trained."""
+    streams: tuple[ArtifactStream, ...] = Field(min_length=1)
+    """Their order is the order of the columns of `present_NS`."""
+    selection: Selection
+    files: dict[str, FileEntry]
+    """By path relative to the artifact, `/` between folders; all but the manifest itself."""
+    training: Provenance = Provenance()
+    metrics: dict[str, float] = {}
+    """Main figures of the run's report, keys as in it, joined by dots; empty if not evaluated."""
+    created: datetime
+
+    @field_validator("name", "version")
+    @classmethod
+    def _plain(cls, text: str) -> str:
+        if not _NAME.fullmatch(text):
+            raise ValueError(f"{text!r}: use letters, digits, `.`, `_` and `-` (at most 128)")
+        return text
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            if not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"file name {name!r} is not a plain path inside the artifact")
+        if MANIFEST in files:
+            raise ValueError(f"{MANIFEST} cannot list itself")
+        return files
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        if self.k > self.num_concepts:
+            raise ValueError(f"`k` {self.k} is larger than `num_concepts` {self.num_concepts}")
+        names = [stream.spec.name for stream in self.streams]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stream names repeat: {', '.join(names)}")
+        for name in self._needed():
+            if name not in self.files:
+                raise ValueError(f"{name} is needed but not listed in `files`")
+        return self
+
+    def _needed(self) -> list[str]:
+        needed = [JOINT_HEAD, DECODERS, CONCEPTS, PROFILE, CARD]
+        for stream in self.streams:
+            needed += [stream.head, *([stream.backbone] if stream.backbone else [])]
+            if isinstance(stream.spec.preprocess, TextPreprocess):
+                needed.append(stream.spec.preprocess.tokenizer)
+        return needed
+
+    @property
+    def title(self) -> str:
+        """`name@version`, what answers carry as `dictionary`."""
+        return f"{self.name}@{self.version}"
+
+    def stream(self, name: str) -> ArtifactStream | None:
+        """The stream called `name`, None if there is none."""
+        return next((s for s in self.streams if s.spec.name == name), None)

@@ -1,0 +1,1 @@
+"""A trained dictionary becomes an artifact: graphs, statistics, description, parity gate."""

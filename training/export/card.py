@@ -1,0 +1,104 @@
+"""The artifact's README: what it is, what it was made from, how to use it; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from koine.manifest import ArtifactStream, Manifest
+from koine.profile import StreamProfile
+
+_CARD = """\
+# {title}
+
+A dictionary of {num_concepts:,} concepts over {num_streams} stream(s); an item activates at most
+{k} of them per stream. Made by Koine, method `{method}`. Data only: no code, no pickle.
+
+## Streams
+
+| stream | reads | width | encoder | revision | normalisation |
+|---|---|---|---|---|---|
+{streams}
+
+Selection, independent: `{independent}`; joint: `{joint}`. A single stream's codes are always the
+independent ones. Joint codes share one support per item by construction: never read their overlap
+as agreement between streams.
+
+## Reference statistics
+
+Training items, encoded independently.
+
+| stream | items | concepts that fire | active per item | mean fvu |
+|---|---|---|---|---|
+{profile}
+
+## Figures
+
+{metrics}
+
+## Where it comes from
+
+{provenance}
+
+## Use
+
+```
+python -m koine inspect DIR        what this is
+python -m koine verify DIR         that every byte is as exported
+KOINE_ARTIFACT=DIR bentoml serve service.app:ConceptService
+```
+"""
+
+
+def model_card(manifest: Manifest, profile: Mapping[str, StreamProfile]) -> str:
+    """The Markdown text of the card. It names no date, so that equal runs give equal cards."""
+    return _CARD.format(
+        title=manifest.title,
+        num_concepts=manifest.num_concepts,
+        num_streams=len(manifest.streams),
+        k=manifest.k,
+        method=manifest.method,
+        streams="\n".join(_stream_row(stream) for stream in manifest.streams),
+        independent=manifest.selection.independent,
+        joint=manifest.selection.joint,
+        profile="\n".join(_profile_row(name, p) for name, p in profile.items()),
+        metrics=_metrics(manifest.metrics),
+        provenance=_provenance(manifest),
+    )
+
+
+def _stream_row(stream: ArtifactStream) -> str:
+    spec = stream.spec
+    encoder = f"{spec.encoder.kind} {spec.encoder.name}" if spec.encoder else "imported activations"
+    revision = spec.encoder.revision[:19] if spec.encoder else ""
+    cells = (spec.name, spec.modality, spec.d_in, encoder, revision, stream.normalisation)
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _profile_row(name: str, profile: StreamProfile) -> str:
+    items = max(profile.items, 1)
+    active = float(profile.fires_C.sum()) / items
+    steps = [(i + 0.5) / 32 for i in range(len(profile.fvu_B))]
+    fvu = sum(step * int(count) for step, count in zip(steps, profile.fvu_B, strict=True)) / items
+    fires = int((profile.fires_C > 0).sum())
+    return f"| {name} | {profile.items:,} | {fires:,} | {active:.1f} | {fvu:.3f} |"
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    if not metrics:
+        return "The run was not evaluated before this export."
+    rows = "\n".join(f"| `{name}` | {value:.4g} |" for name, value in metrics.items())
+    head = "Held-out items; keys as in the run's `report.json`.\n\n| figure | value |\n|---|---|"
+    return f"{head}\n{rows}"
+
+
+def _provenance(manifest: Manifest) -> str:
+    known = manifest.training
+    facts = {
+        "recipe": known.recipe,
+        "seed": known.seed,
+        "steps": known.steps,
+        "activation store": known.store,
+        "commit": known.commit,
+        **known.versions,
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items() if value is not None)
