@@ -64,6 +64,11 @@ class ConceptEncoder:
             if isinstance(spec.preprocess, TextPreprocess)
         }
 
+    @property
+    def provider(self) -> str:
+        """The ONNX Runtime execution provider that runs the graphs."""
+        return self._heads.provider
+
     def preprocess(self, stream: str, image: Image.Image) -> ImageHWC:
         """The array that the stream's backbone reads."""
         spec = self._spec(stream).preprocess

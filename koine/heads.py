@@ -37,6 +37,11 @@ class Heads:
         }
         self._joint = Session(folder / JOINT_HEAD, providers, threads=threads, required=required)
 
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the graphs."""
+        return self._joint.provider
+
     def independent(self, stream: str, acts_ND: ActsND) -> Codes:
         """Codes that `stream` selects alone."""
         return _joined([self._alone(stream, part_ND) for part_ND in _parts(acts_ND)])
