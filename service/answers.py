@@ -1,0 +1,82 @@
+"""Codes to the JSON that a client reads, as lists or packed; computes nothing new."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from koine.codes import PAD
+from koine.errors import KoineError
+from service.errors import item_error
+from service.jobs import Row
+from service.pipeline import Answer
+from service.schemas import Encoding
+
+_SMALLEST, _LARGEST = 2.0**-24, 65504.0
+"""The f16 range: an active concept stays above 0 and finite."""
+
+
+def answer_body(
+    dictionary: str,
+    ids: Sequence[str],
+    answers: Sequence[Answer],
+    *,
+    num_concepts: int,
+    top_k: int | None,
+    encoding: Encoding,
+) -> bytes:
+    """The whole answer of `/v1/encode`."""
+    results: list[dict[str, Any]] = []
+    for id_, answer in zip(ids, answers, strict=True):
+        if isinstance(answer, KoineError):
+            results.append({"id": id_, "error": item_error(answer)})
+            continue
+        rows = {name: _strongest(row, top_k) for name, row in answer.items()}
+        if encoding == "packed":
+            codes = {name: _packed(row, num_concepts) for name, row in rows.items()}
+        else:
+            codes = {name: _listed(row) for name, row in rows.items()}
+        results.append({"id": id_, "codes": codes})
+    answer = {"dictionary": dictionary, "results": results}
+    return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _strongest(row: Row, top_k: int | None) -> Row:
+    """The row with everything after the strongest `top_k` padded; its width stays."""
+    if top_k is None or top_k >= len(row.indices_K):
+        return row
+    kept_K = np.arange(len(row.indices_K)) < top_k
+    return Row(
+        np.where(kept_K, row.indices_K, np.int32(PAD)),
+        np.where(kept_K, row.values_K, np.float32(0)),
+        row.fvu,
+    )
+
+
+def _listed(row: Row) -> dict[str, Any]:
+    active_K = row.indices_K != PAD
+    return {
+        "indices": row.indices_K[active_K].tolist(),
+        # nine digits name every float32; more would be noise
+        "values": [float(f"{value:.9g}") for value in row.values_K[active_K].tolist()],
+        "fvu": _finite(row.fvu),
+    }
+
+
+def _packed(row: Row, num_concepts: int) -> dict[str, Any]:
+    active_K = row.indices_K != PAD
+    width = np.dtype("<u4" if num_concepts > 65_536 else "<u2")
+    ones = np.iinfo(width).max
+    indices_K = np.where(active_K, row.indices_K, ones).astype(width)
+    values_K = np.where(active_K, np.clip(row.values_K, _SMALLEST, _LARGEST), 0).astype("<f2")
+    packed = base64.b64encode(indices_K.tobytes() + values_K.tobytes()).decode()
+    return {"packed": packed, "fvu": _finite(row.fvu)}
+
+
+def _finite(fvu: float) -> float | None:
+    return float(f"{fvu:.9g}") if math.isfinite(fvu) else None

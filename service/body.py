@@ -1,0 +1,57 @@
+"""A request's body, bounded, and what happens when its client leaves; knows no endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from koine.errors import RequestError, TooLargeError
+
+T = TypeVar("T")
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises `TooLargeError` before reading more than `max_bytes`."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(f"{declared} bytes", max_bytes)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large("more", max_bytes)
+        chunks.append(chunk)
+    if not size:
+        raise RequestError("the body is empty; send JSON, a form or an image file")
+    return b"".join(chunks)
+
+
+def _too_large(got: str, max_bytes: int) -> TooLargeError:
+    return TooLargeError(f"the body has {got}, the limit is {max_bytes} bytes; split the request")
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client closes the connection.
+
+    Raises `ClientDisconnect` then. The body must have been read.
+    """
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,90 @@
+"""What each of Koine's errors is over HTTP and gRPC; the only place that knows their codes."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal, NamedTuple
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from koine import errors
+from koine.errors import KoineError
+
+GrpcCode = Literal[
+    "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE"
+]
+"""Names of `grpc.StatusCode`, so that HTTP alone needs no grpc package."""
+
+
+class Status(NamedTuple):
+    """How one class of errors is told over the wire."""
+
+    http: int
+    grpc: GrpcCode
+
+
+STATUS: dict[type[KoineError], Status] = {
+    errors.KoineError: Status(500, "INTERNAL"),
+    errors.InputError: Status(400, "INVALID_ARGUMENT"),
+    errors.ImageError: Status(400, "INVALID_ARGUMENT"),
+    errors.TextError: Status(400, "INVALID_ARGUMENT"),
+    errors.ActivationsError: Status(400, "INVALID_ARGUMENT"),
+    errors.UnknownStreamError: Status(400, "INVALID_ARGUMENT"),
+    errors.RequestError: Status(400, "INVALID_ARGUMENT"),
+    errors.TooLargeError: Status(413, "INVALID_ARGUMENT"),
+    errors.DataError: Status(500, "INTERNAL"),
+    errors.SourceError: Status(500, "INTERNAL"),
+    errors.StoreError: Status(500, "INTERNAL"),
+    errors.ArtifactError: Status(503, "FAILED_PRECONDITION"),
+    errors.EncoderError: Status(503, "FAILED_PRECONDITION"),
+    errors.TrainingError: Status(500, "INTERNAL"),
+    errors.ExportError: Status(500, "INTERNAL"),
+    errors.SettingsError: Status(500, "FAILED_PRECONDITION"),
+    errors.OverloadedError: Status(429, "RESOURCE_EXHAUSTED"),
+    errors.NotReadyError: Status(503, "UNAVAILABLE"),
+}
+"""Every class of the tree has its own entry: nothing is inherited by accident."""
+
+_PHRASE = {404: "Not Found", 405: "Method Not Allowed", 415: "Unsupported Media Type"}
+
+
+def error_type(error: KoineError) -> str:
+    """The URI that stands for the error's class, such as `urn:koine:error:unknown-stream`."""
+    name = type(error).__name__.removesuffix("Error")
+    if type(error) is KoineError:
+        name = "Internal"
+    return "urn:koine:error:" + re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
+
+
+def item_error(error: KoineError) -> dict[str, str]:
+    """What stands in the place of one item's codes."""
+    return {"type": error_type(error), "title": error.title, "detail": str(error)}
+
+
+def problem(error: KoineError) -> JSONResponse:
+    """The whole request's answer, as RFC 9457 has it."""
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.OverloadedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, errors.NotReadyError):
+        headers["Retry-After"] = "1"
+    return _problem(STATUS[type(error)].http, headers, item_error(error))
+
+
+def http_problem(error: HTTPException) -> JSONResponse:
+    """The answer to what HTTP itself refuses: an unknown path, method or media type."""
+    status = error.status_code
+    fields = {"type": "about:blank", "title": _PHRASE[status], "detail": error.detail}
+    return _problem(status, dict(error.headers or {}), fields)
+
+
+def _problem(status: int, headers: dict[str, str], fields: dict[str, str]) -> JSONResponse:
+    return JSONResponse(
+        {"type": fields["type"], "title": fields["title"], "status": status}
+        | {"detail": fields["detail"]},
+        status_code=status,
+        headers=headers,
+        media_type="application/problem+json",
+    )

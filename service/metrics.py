@@ -1,0 +1,97 @@
+"""Prometheus metrics of the service; every label comes from a closed set.
+
+Right over several workers too: BentoML sets `PROMETHEUS_MULTIPROC_DIR`, gauges say how they add
+up, and nothing removes a label. BentoML's own metrics are off: they label by raw path.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import (
+    MultiProcessCollector,
+    mark_process_dead,  # pyright: ignore[reportUnknownVariableType]
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+CODES_QUEUE = "dictionary-heads"
+"""The queue in front of the heads; the others are called after their stream (never with `-`)."""
+OTHER_ROUTE = "other"
+"""Stands for every path that is no endpoint."""
+
+OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
+MODALITIES = ("image", "text", "image_text", "activations", "unknown")
+STAGES = ("read", "decode", "queue", "forward", "answer")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
+_ITEMS = tuple(2**n for n in range(13))
+
+REQUESTS = Counter("koine_requests_total", "Requests answered", ["route", "outcome"])
+REQUEST_SECONDS = Histogram(
+    "koine_request_duration_seconds", "From the first byte to the last", ["route"], buckets=_SECONDS
+)
+INFLIGHT = Gauge("koine_inflight_requests", "Requests being answered", multiprocess_mode="livesum")
+ITEMS = Counter("koine_items_total", "Items answered", ["modality", "outcome"])
+STAGE_SECONDS = Histogram(
+    "koine_stage_duration_seconds", "Time spent in a stage", ["stage"], buckets=_SECONDS
+)
+BATCH_ITEMS = Histogram(
+    "koine_batch_items", "Items that went into one forward pass", ["queue"], buckets=_ITEMS
+)
+QUEUE_ITEMS = Gauge(
+    "koine_queue_items", "Items admitted and not yet taken", ["queue"], multiprocess_mode="livesum"
+)
+QUEUE_LIMIT = Gauge(
+    "koine_queue_limit_items", "Items that each queue may hold", multiprocess_mode="livesum"
+)
+DROPPED = Counter("koine_dropped_items_total", "Items whose client left before the forward pass")
+REJECTED = Counter("koine_rejected_requests_total", "Requests answered with 429 or 413", ["reason"])
+LAST_BATCH = Gauge(
+    "koine_last_batch_timestamp_seconds", "End of the latest forward pass", ["queue"],
+    multiprocess_mode="livemax",
+)  # fmt: skip
+READY = Gauge("koine_ready", "Workers that are ready", multiprocess_mode="livesum")
+BUILD = Gauge(
+    "koine_build_info", "Always 1", ["version", "dictionary", "provider"],
+    multiprocess_mode="livemax",
+)  # fmt: skip
+
+
+def prepare(routes: list[str], queues: list[str]) -> None:
+    """Makes every series with its zero, so that a rate is right from the first request on."""
+    for route in (*routes, OTHER_ROUTE):
+        REQUEST_SECONDS.labels(route)
+        for outcome in OUTCOMES:
+            REQUESTS.labels(route, outcome)
+    for modality in MODALITIES:
+        for outcome in ("ok", "error"):
+            ITEMS.labels(modality, outcome)
+    for stage in STAGES:
+        STAGE_SECONDS.labels(stage)
+    for queue in queues:
+        BATCH_ITEMS.labels(queue)
+        QUEUE_ITEMS.labels(queue).set(0)
+    for reason in ("queue_full", "too_large"):
+        REJECTED.labels(reason)
+
+
+def forget_dead_workers() -> None:
+    """Takes workers that were killed out of the gauges: their files outlive them."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return
+    pids = {int(path.stem.rsplit("_", 1)[1]) for path in Path(folder).glob("gauge_live*.db")}
+    for pid in pids:
+        if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            mark_process_dead(pid)
+
+
+def exposition() -> bytes:
+    """All metrics, of all workers, in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # pyright: ignore[reportUnknownMemberType]
+    return generate_latest(registry)

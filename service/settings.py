@@ -1,0 +1,86 @@
+"""Every setting of the service, read once from `KOINE_*` variables; opens no file.
+
+docs/api.md lists them for people; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from koine.errors import SettingsError
+from koine.images import MAX_PIXELS
+
+PREFIX = "KOINE_"
+_KUBERNETES = re.compile(r"KOINE_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
+"""What Kubernetes puts into pods beside a Service called `koine`."""
+
+log = logging.getLogger(__name__)
+
+
+class Settings(BaseSettings):
+    """The service's settings; nothing writes to them after they are read."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    artifact: Path | None = None
+    """Directory that `export` wrote; must be set to serve."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """ONNX Runtime execution provider; `auto` is CUDA where a GPU answers, CPU otherwise."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """Threads of each graph; 0 takes every core."""
+    decode_threads: int = Field(default=0, ge=0, le=256)
+    """Threads that decode images and tokenize texts; 0 takes one per core."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve; each loads the artifact and has its own queues."""
+    http_port: int = Field(default=3000, ge=0, le=65535)
+    """Port of HTTP; `bentoml serve --port` goes before it."""
+    max_batch: int = Field(default=32, ge=1, le=4096)
+    """Items that one forward pass takes."""
+    batch_wait_ms: float = Field(default=3.0, ge=0, le=1000)
+    """How long an idle session waits for items that are still being decoded."""
+    max_queue: int = Field(default=512, ge=1, le=1_000_000)
+    """Items that may wait in each queue; more are answered with 429."""
+    max_items: int = Field(default=256, ge=1, le=1_000_000)
+    """Items of one request."""
+    max_body_bytes: int = Field(default=64 * 2**20, ge=1024, le=2**32)
+    """Bytes of one request body."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=2**31)
+    """Width times height of one image."""
+    max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
+    """Characters of one text; up to it, what the encoder cannot read is cut off."""
+
+    @model_validator(mode="after")
+    def _a_full_request_fits(self) -> Self:
+        if self.max_queue < self.max_items:
+            raise ValueError(
+                f"`{PREFIX}MAX_QUEUE` {self.max_queue} is smaller than `{PREFIX}MAX_ITEMS` "
+                f"{self.max_items}: a full request could never be taken"
+            )
+        return self
+
+
+def read_settings() -> Settings:
+    """The settings in the environment. Raises `SettingsError`, which names the variables."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in sorted(os.environ.keys() - known):
+        if name.startswith(PREFIX) and not _KUBERNETES.fullmatch(name):
+            log.warning("%s is no setting of this service and is ignored", name)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_reason(fault) for fault in error.errors())) from error
+
+
+def _reason(fault: ErrorDetails) -> str:
+    name = "_".join(str(part) for part in fault["loc"])
+    if not name:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return f"{PREFIX}{name.upper()}={fault['input']!r}: {fault['msg']}"
