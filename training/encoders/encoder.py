@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,13 @@ class Encoder:
 
     def __post_init__(self) -> None:
         assert (self.tokenizer_file is None) == isinstance(self.preprocess, ImagePreprocess)
-        if isinstance(self.preprocess, TextPreprocess) and self.tokenizer_file is not None:
-            tokenizer = Tokenizer(self.preprocess, self.tokenizer_file.parent)
-            object.__setattr__(self, "_tokenizer", tokenizer)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Only of text encoders."""
+        assert isinstance(self.preprocess, TextPreprocess)
+        assert self.tokenizer_file is not None
+        return Tokenizer(self.preprocess, self.tokenizer_file.parent)
 
     @property
     def modality(self) -> str:
@@ -84,8 +89,7 @@ class Encoder:
     def prepare(self, items: Sequence[Image.Image] | Sequence[str]) -> ImagesNHWC | Tokens:
         """A batch of upright RGB images or of texts, as `activations` reads it."""
         if isinstance(self.preprocess, TextPreprocess):
-            tokenizer: Tokenizer = self._tokenizer  # type: ignore[attr-defined]
-            return tokenizer(cast("Sequence[str]", items))
+            return self.tokenizer(cast("Sequence[str]", items))
         images = cast("Sequence[Image.Image]", items)
         return np.stack([preprocess_image(image, self.preprocess) for image in images])
 

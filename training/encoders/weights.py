@@ -47,7 +47,7 @@ def find_files(encoder: str, weights: str, folder: Path | None) -> Files:
             return LocalFile(place)
         if place.is_dir():
             return LocalFolder(encoder, place)
-    if _HUB_ID.fullmatch(weights) and not Path(weights).suffix == ".onnx":
+    if _HUB_ID.fullmatch(weights) and Path(weights).suffix != ".onnx":
         return Hub(encoder, weights, looked)
     raise EncoderError(
         f"the weights of encoder `{encoder}` are missing: nothing at "
@@ -60,7 +60,7 @@ def _places(weights: str, folder: Path | None) -> list[Path]:
     path = Path(weights).expanduser()
     if path.is_absolute():
         return [path]
-    root = folder or Path()
+    root = (folder or Path()).absolute()
     return [root / path] if len(path.parts) == 1 else [root / path, root / path.name]
 
 
