@@ -101,3 +101,8 @@ def _cuda_devices() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def runtime_version() -> str:
+    """Version of ONNX Runtime."""
+    return ort.__version__
