@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from koine.errors import DataError, TrainingError
+from koine.errors import DataError, RequestError
 from koine.types import Mode
 from training.activations import ActivationStore
 from training.checkpoint import CONFIG, RECORD, load_model
@@ -29,7 +29,7 @@ def evaluate(
     """Measure a finished run on its store's held-out rows; keys in design.md, `report.json`.
 
     The untrained control is always measured; `controls` fits and measures the others too.
-    Raises TrainingError for an unfinished run, DataError where the store has changed since or
+    Raises RequestError for an unfinished run, DataError where the store has changed since or
     has no test rows.
     """
     started = time.monotonic()
@@ -81,7 +81,7 @@ def _main(measured: dict[Mode, dict[str, Any]]) -> dict[Mode, dict[str, Any]]:
 def _read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
     for name in (RECORD, CONFIG):
         if not (run / name).is_file():
-            raise TrainingError(
+            raise RequestError(
                 f"`{run}` is no finished run (`{name}` is missing): "
                 f"run `python -m training fit --out {run}` to its end first"
             )

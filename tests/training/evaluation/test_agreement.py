@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.evaluation.naive import csr, dense_codes, jaccard, mean, seeds, support
-from training.evaluation.agreement import Agreement, adjusted
+from training.evaluation.agreement import Agreement, Figures, adjusted
 
 STREAMS = ("x", "y", "z")
 
@@ -92,8 +92,8 @@ def test_values_do_not_matter_only_which_concepts_are_active(seed: int) -> None:
 
 
 def test_adjusted_is_zero_at_chance_and_one_at_full_agreement() -> None:
-    true = {"x|y": 0.3, "x|z": 1.0, "y|z": 0.2, "mean": 0.5}
-    shuffled = {"x|y": 0.3, "x|z": 0.4, "y|z": 1.0, "mean": 0.25}
+    true: Figures = {"x|y": 0.3, "x|z": 1.0, "y|z": 0.2, "mean": 0.5}
+    shuffled: Figures = {"x|y": 0.3, "x|z": 0.4, "y|z": 1.0, "mean": 0.25}
     got = adjusted(true, shuffled)
     assert got == {"x|y": 0.0, "x|z": 1.0, "y|z": None, "mean": pytest.approx(1 / 3)}
 

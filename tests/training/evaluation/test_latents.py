@@ -115,6 +115,10 @@ def test_usage_of_equally_frequent_concepts_is_their_number(used: int, each: int
     assert perplexity(counts_C) == pytest.approx(used)
 
 
+def positions(holds_N: np.ndarray) -> list[int]:
+    return [int(position) for position in np.flatnonzero(holds_N)]
+
+
 def naive_recovery(
     train: dict, train_labels: np.ndarray, held: dict, held_labels: np.ndarray, name: str
 ) -> dict[int, list[float]]:
@@ -123,13 +127,11 @@ def naive_recovery(
     for label in range(LABELS):
         if not train_labels[:, label].any() or not held_labels[:, label].any():
             continue
-        truth = set(np.flatnonzero(train_labels[:, label]))
-        fits = [
-            jaccard(set(np.flatnonzero(train[name][:, c])), truth) or 0 for c in range(CONCEPTS)
-        ]
-        truth = set(np.flatnonzero(held_labels[:, label]))
+        truth = set(positions(train_labels[:, label]))
+        fits = [jaccard(set(positions(train[name][:, c])), truth) or 0 for c in range(CONCEPTS)]
+        truth = set(positions(held_labels[:, label]))
         found[label] = [
-            jaccard(set(np.flatnonzero(held[name][:, c])), truth) or 0
+            jaccard(set(positions(held[name][:, c])), truth) or 0
             for c in range(CONCEPTS)
             if fits[c] == max(fits)
         ]

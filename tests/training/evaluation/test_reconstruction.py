@@ -81,6 +81,7 @@ def test_a_mean_of_per_item_ratios_is_not_fvu() -> None:
     units = {"a": np.array([[1, 0], [-1, 0], [0.1, 0]], np.float32)}
     rebuilt = units["a"] + np.array([[0.1, 0], [0.1, 0], [0.1, 0]], np.float32)
     fvu = filled(units, {("a", "a"): rebuilt}, []).fvu()["a->a"]
+    assert fvu is not None
     centred = ((units["a"] - units["a"].mean(0)) ** 2).sum(1)
     ratios = ((rebuilt - units["a"]) ** 2).sum(1) / centred
     assert fvu == pytest.approx(0.03 / centred.sum(), rel=1e-6)
