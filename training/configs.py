@@ -56,6 +56,8 @@ class FitConfig:
     """Weight of that reconstruction's loss."""
     dead_after: int = 100
     """Steps without firing after which a latent of a stream counts as dead."""
+    resample_every: int | None = 100
+    """Steps between resamplings of latents dead in all streams, until the decay; None never."""
     reinit_every: int | None = None
     """Steps between re-initialisations of dead encoder rows (as SPARC does); None never."""
 
@@ -110,6 +112,7 @@ SPARC_AS_PUBLISHED = {
     "renormalise": "before_step",
     "auxk": 64,
     "dead_after": 1000,
+    "resample_every": None,
     "reinit_every": 100,
     "keep": "last",
 }

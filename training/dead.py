@@ -1,4 +1,8 @@
-"""Latents that no longer fire: counted per stream, and re-initialised as SPARC does it."""
+"""Latents that no longer fire: counted per stream, and brought back to life.
+
+`koine` resamples a latent dead in every stream from an item that is badly reconstructed, the same
+item for all streams, so that it comes back aligned; `sparc` re-initialises as published.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from training.configs import FitConfig
-from training.model import AlignedDictionary, TopK
+from training.losses import Forward
+from training.model import AlignedDictionary, TopK, dense
 
 FIRES_ABOVE = 1e-3
 """A code below this does not count as firing (SPARC's `auxk_threshold`)."""
@@ -50,3 +55,64 @@ class DeadLatents:
                 stream.encoder_CD[dead_C] = noise_CD[dead_C]
                 stream.latent_bias_C[dead_C] = 0
         self.idle_steps_SC[dead_SC] = 0
+
+    @torch.no_grad()
+    def resample(
+        self,
+        model: AlignedDictionary,
+        optimizer: torch.optim.Optimizer,
+        out: Forward,
+        present_NS: Bool[Tensor, "N S"],
+        step: int,
+    ) -> None:
+        """Give each latent dead in all streams the residual of one hard item of the batch.
+
+        Items are drawn with probability proportional to their squared error (as Bricken et al.
+        2023, "Towards Monosemanticity", do for one stream). In each stream the latent's decoder
+        row becomes the item's residual direction and its encoder row that direction scaled so
+        that the item selects it. Adam's moments of the rows start at 0. Items that lack a stream
+        are not drawn.
+        """
+        dead_L = self.mask().all(0).nonzero()[:, 0]
+        residuals = {name: _residual(model, out, name) for name in self._streams}
+        error_N = torch.stack([r.square().sum(1) for r in residuals.values()]).sum(0)
+        weight_N = (error_N * present_NS.all(1)).cpu()
+        count = min(len(dead_L), int((weight_N > 0).sum()))
+        if count == 0:
+            return
+        generator = torch.Generator().manual_seed(self._config.seed * 1_000_003 + step)
+        item_L = torch.multinomial(weight_N, count, generator=generator).to(dead_L.device)
+        dead_L = dead_L[:count]
+        for row, name in enumerate(self._streams):
+            _replant(model, optimizer, out, name, dead_L, item_L, residuals[name])
+            self.idle_steps_SC[row, dead_L] = 0
+
+
+def _residual(model: AlignedDictionary, out: Forward, name: str) -> Tensor:
+    stream = model.of(name)
+    codes_NC = dense(out.codes[name], model.config.num_concepts)
+    return out.z[name] - (codes_NC @ stream.dictionary_CD + stream.pre_bias_D)
+
+
+def _replant(
+    model: AlignedDictionary,
+    optimizer: torch.optim.Optimizer,
+    out: Forward,
+    name: str,
+    dead_L: Int64[Tensor, "L"],
+    item_L: Int64[Tensor, "L"],
+    residual_ND: Tensor,
+) -> None:
+    stream = model.of(name)
+    direction_LD = torch.nn.functional.normalize(residual_ND[item_L], dim=1)
+    reached_L = ((out.z[name][item_L] - stream.pre_bias_D) * direction_LD).sum(1)
+    needed_L = out.pre[name][item_L].topk(model.config.k, dim=1).values[:, -1]
+    limit = 2 * stream.encoder_CD.norm(dim=1).mean()  # a hardly aligned item must not blow up a row
+    gain_L = torch.where(reached_L > 0, 1.1 * needed_L.clamp_min(0) / reached_L, limit)
+    stream.encoder_CD[dead_L] = direction_LD * torch.minimum(gain_L, limit)[:, None]
+    stream.dictionary_CD[dead_L] = direction_LD
+    stream.latent_bias_C[dead_L] = 0
+    for parameter in (stream.encoder_CD, stream.dictionary_CD, stream.latent_bias_C):
+        state = optimizer.state[parameter]
+        state["exp_avg"][dead_L] = 0
+        state["exp_avg_sq"][dead_L] = 0

@@ -162,7 +162,15 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         lost.total.backward()
         self._update()
+        if self._resamples():
+            self.dead.resample(self.model, self.optimizer, out, present_NS, self.step)
         return lost
+
+    def _resamples(self) -> bool:
+        config, done = self.config, self.step + 1
+        if config.resample_every is None or done % config.resample_every:
+            return False
+        return done <= self.total_steps * (1 - config.decay)
 
     def _dead_mask(self) -> Tensor | None:
         """None while nothing is dead; looked at every few steps, since looking waits for a GPU."""
