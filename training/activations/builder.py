@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from koine.errors import StoreError
 from training.activations.files import clear_when_full, write_atomic
@@ -35,6 +36,14 @@ from training.activations.shards import (
 TOKENIZERS = "tokenizers"
 
 
+class Made(NamedTuple):
+    """What an extract or an import left."""
+
+    manifest: StoreManifest
+    already: bool
+    """The store was whole before; nothing was done."""
+
+
 class StoreBuilder:
     """A store in the making, held by one process at a time; use `open_builder`."""
 
@@ -52,11 +61,6 @@ class StoreBuilder:
     def rows(self) -> int:
         """Rows in finished shards."""
         return sum(shard.rows for shard in self.shards)
-
-    @property
-    def source_ended(self) -> bool:
-        """Whether the last shard is a short one, which only the source's last can be."""
-        return bool(self.shards) and self.shards[-1].items < self.plan.shard_size
 
     @property
     def finished(self) -> bool:
