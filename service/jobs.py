@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from koine.codes import Codes
 from koine.encoder import ConceptEncoder
@@ -30,7 +30,9 @@ class Item:
     image: str | bytes | None = None
     """A file's bytes, or those bytes in base64."""
     text: str | None = None
-    activations: Mapping[str, Sequence[float]] | None = None
+    activations: Mapping[str, Float64[np.ndarray, "D"]] = field(
+        default_factory=dict[str, np.ndarray]
+    )
     error: InputError | None = None
     """Set where the item cannot be read: it is answered with this."""
 
@@ -41,7 +43,7 @@ class Item:
             return "image_text"
         if self.image is not None or self.text is not None:
             return "image" if self.image is not None else "text"
-        return "unknown" if self.activations is None else "activations"
+        return "activations" if self.activations else "unknown"
 
 
 class Row(NamedTuple):
@@ -65,13 +67,13 @@ def sources(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -
     Given activations go before the item's image or text. Raises `UnknownStreamError`, or
     `InputError` where no stream fits.
     """
-    for name in item.activations or {}:
+    for name in item.activations:
         if name not in encoder.streams:
             raise unknown_stream(name, encoder)
     found: dict[str, Source] = {}
     for name in encoder.streams if wanted is None else wanted:
         reads = encoder.streams[name].modality if readable(encoder, name) else "vector"
-        if name in (item.activations or {}):
+        if name in (item.activations):
             found[name] = "activations"
         elif reads == "image" and item.image is not None:
             found[name] = "image"
@@ -151,16 +153,16 @@ def read_text(
 
 
 def read_activations(
-    values: Sequence[float], name: str, encoder: ConceptEncoder
+    values_D: Float64[np.ndarray, "D"], name: str, encoder: ConceptEncoder
 ) -> Float32[np.ndarray, "D"]:
     """The item's row of one stream. Raises `ActivationsError`."""
     d_in = encoder.streams[name].d_in
-    if len(values) != d_in:
+    if len(values_D) != d_in:
         raise ActivationsError(
-            f"stream `{name}` takes {d_in} activations per item, got {len(values)}"
+            f"stream `{name}` takes {d_in} activations per item, got {len(values_D)}"
         )
     with np.errstate(over="ignore"):
-        acts_D = np.asarray(values, np.float64).astype(np.float32)
+        acts_D = values_D.astype(np.float32)
     odd = int((~np.isfinite(acts_D)).sum())
     if odd:
         raise ActivationsError(

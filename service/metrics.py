@@ -7,6 +7,7 @@ up, and nothing removes a label. BentoML's own metrics are off: they label by ra
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -17,10 +18,13 @@ from prometheus_client.multiprocess import (
 )
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-CODES_QUEUE = "dictionary-heads"
+HEADS = "dictionary-heads"
 """The queue in front of the heads; the others are called after their stream (never with `-`)."""
 OTHER_ROUTE = "other"
 """Stands for every path that is no endpoint."""
+ROUTES = ("/v1/encode", "/v1/info", "/openapi.json", "/docs", OTHER_ROUTE)
+"""The routes that are counted; probes and scrapes are not."""
+PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
 
 OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
@@ -59,9 +63,9 @@ BUILD = Gauge(
 )  # fmt: skip
 
 
-def prepare(routes: list[str], queues: list[str]) -> None:
+def prepare(queues: Sequence[str]) -> None:
     """Makes every series with its zero, so that a rate is right from the first request on."""
-    for route in (*routes, OTHER_ROUTE):
+    for route in ROUTES:
         REQUEST_SECONDS.labels(route)
         for outcome in OUTCOMES:
             REQUESTS.labels(route, outcome)

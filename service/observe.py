@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from koine.errors import KoineError
 from service.errors import problem
-from service.metrics import INFLIGHT, OTHER_ROUTE, REQUEST_SECONDS, REQUESTS
+from service.metrics import INFLIGHT, OTHER_ROUTE, PROBES, REQUEST_SECONDS, REQUESTS, ROUTES
 
 CLIENT_GONE = 499
 """Status in the metrics of a request whose client left; it is never sent."""
@@ -19,17 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class Observe:
-    """ASGI middleware around the whole app. Routes are templates, so labels stay few."""
+    """ASGI middleware around the whole app; probes and scrapes go by uncounted."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._routes = frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        route = scope["path"] if scope["path"] in self._routes else OTHER_ROUTE
+        route = scope["path"] if scope["path"] in ROUTES else OTHER_ROUTE
         status = CLIENT_GONE  # stands if a cancellation ends the request
 
         async def noting(message: Message) -> None:

@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-
+import koine
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from koine.errors import ArtifactError, InputError, KoineError, NotReadyError
@@ -25,6 +24,7 @@ from koine.types import Mode
 from service import jobs, metrics
 from service.batcher import Batcher
 from service.jobs import Item, Row, Selection, Source
+from service.metrics import HEADS
 from service.settings import PREFIX, Settings
 
 T = TypeVar("T")
@@ -54,8 +54,7 @@ class Pipeline:
         )
         self._encoder: ConceptEncoder | None = None
         self._reason = "the artifact is being verified and warmed up; try again"
-        self._backbones: dict[str, Batcher[Any, np.ndarray]] = {}
-        self._heads: Batcher[Selection, dict[str, Row]] | None = None
+        self._batchers: dict[str, Batcher[Any, Any]] = {}
 
     async def load(self) -> None:
         """Verifies, loads and warms up; a failure stays the reason not to be ready."""
@@ -91,17 +90,18 @@ class Pipeline:
         for name in encoder.streams:
             if jobs.readable(encoder, name):
                 forward = partial(jobs.backbone_batch, name, encoder=encoder)
-                self._backbones[name] = Batcher(
+                self._batchers[name] = Batcher(
                     name, forward, wait_s=settings.batch_wait_ms / 1000, **sizes
                 )
-        self._heads = Batcher(
-            metrics.CODES_QUEUE, partial(jobs.select_batch, encoder=encoder), wait_s=0, **sizes
+        self._batchers[HEADS] = Batcher(
+            HEADS, partial(jobs.select_batch, encoder=encoder), wait_s=0, **sizes
         )
-        for batcher in self._batchers():
+        for batcher in self._batchers.values():
             batcher.start()
-
-    def _batchers(self) -> list[Batcher[Any, Any]]:
-        return [*self._backbones.values(), *([self._heads] if self._heads else [])]
+        metrics.prepare(list(self._batchers))
+        metrics.QUEUE_LIMIT.set(settings.max_queue)
+        title = encoder.artifact.manifest.title
+        metrics.BUILD.labels(koine.__version__, title, encoder.provider).set(1)
 
     @property
     def encoder(self) -> ConceptEncoder:
@@ -111,18 +111,13 @@ class Pipeline:
         return self._encoder
 
     @property
-    def queues(self) -> list[str]:
-        """Names of the queues."""
-        return [batcher.name for batcher in self._batchers()]
-
-    @property
     def alive(self) -> bool:
         """Whether every loop beats; true while loading."""
-        return all(batcher.alive for batcher in self._batchers())
+        return all(batcher.alive for batcher in self._batchers.values())
 
     def check_room(self) -> None:
         """Raises `OverloadedError` when a queue is full, so that no body is read in vain."""
-        for batcher in self._batchers():
+        for batcher in self._batchers.values():
             batcher.room(1)
 
     async def in_pool(self, call: Callable[..., T], *args: Any) -> T:
@@ -138,22 +133,21 @@ class Pipeline:
             if name not in encoder.streams:
                 raise jobs.unknown_stream(name, encoder)
         plans = [_plan(item, wanted, encoder) for item in items]
-        places = Counter(
-            name
-            for plan in plans
-            if not isinstance(plan, InputError)
-            for name in (*(n for n, s in plan.items() if s != "activations"), metrics.CODES_QUEUE)
-        )
-        with _Admission(self._batchers(), places) as admission:
+        places = [_Places(self._queues(plan)) for plan in plans]
+        _reserve([batcher for held in places for batcher in held.left])
+        try:
             return await _all(
                 [
-                    self._answer(item, plan, mode, admission)
-                    for item, plan in zip(items, plans, strict=True)
+                    self._answer(item, plan, mode, held)
+                    for item, plan, held in zip(items, plans, places, strict=True)
                 ]
             )
+        finally:
+            for held in places:  # those of items that a cancellation kept from starting
+                held.release()
 
     async def _answer(
-        self, item: Item, plan: dict[str, Source] | InputError, mode: Mode, admission: _Admission
+        self, item: Item, plan: dict[str, Source] | InputError, mode: Mode, places: _Places
     ) -> Answer:
         if isinstance(plan, InputError):
             return plan
@@ -162,13 +156,21 @@ class Pipeline:
             acts = {name: x for name, x in prepared.items() if plan[name] == "activations"}
             waiting = [name for name in prepared if plan[name] != "activations"]
             rows = await _all(
-                [admission.submit(self._backbones[name], prepared[name]) for name in waiting]
+                [places.submit(self._batchers[name], prepared[name]) for name in waiting]
             )
             acts |= dict(zip(waiting, rows, strict=True))
-            assert self._heads is not None
-            return await admission.submit(self._heads, Selection(acts, mode))
+            return await places.submit(self._batchers[HEADS], Selection(acts, mode))
         except KoineError as error:
             return error
+        finally:
+            places.release()
+
+    def _queues(self, plan: dict[str, Source] | InputError) -> list[Batcher[Any, Any]]:
+        """The queues that an item goes through."""
+        if isinstance(plan, InputError):
+            return []
+        own = [self._batchers[name] for name, source in plan.items() if source != "activations"]
+        return [*own, self._batchers[HEADS]]
 
     async def _prepare(self, item: Item, plan: dict[str, Source]) -> dict[str, Any]:
         """What the queues take, decoded off the event loop."""
@@ -177,7 +179,7 @@ class Pipeline:
         images = [name for name, source in plan.items() if source == "image"]
         texts = [name for name, source in plan.items() if source == "text"]
         prepared: dict[str, Any] = {
-            name: jobs.read_activations((item.activations or {})[name], name, encoder)
+            name: jobs.read_activations(item.activations[name], name, encoder)
             for name, source in plan.items()
             if source == "activations"
         }
@@ -193,33 +195,37 @@ class Pipeline:
     async def close(self) -> None:
         """Finishes what was admitted and ends every thread."""
         metrics.READY.set(0)
+        for batcher in self._batchers.values():
+            await batcher.close()
         self._encoder = None
         self._reason = "the service is stopping"
-        for batcher in self._batchers():
-            await batcher.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Admission:
-    """The places that one request holds; what it did not use goes back when it ends."""
+class _Places:
+    """The places in queues that one item holds."""
 
-    def __init__(self, batchers: Sequence[Batcher[Any, Any]], places: Counter[str]) -> None:
-        self._left = {batcher: places[batcher.name] for batcher in batchers}
-
-    def __enter__(self) -> _Admission:
-        for batcher, items in self._left.items():
-            batcher.room(items)
-        for batcher, items in self._left.items():
-            batcher.reserve(items)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for batcher, items in self._left.items():
-            batcher.release(items)
+    def __init__(self, queues: list[Batcher[Any, Any]]) -> None:
+        self.left = queues
 
     async def submit(self, batcher: Batcher[Any, T], item: object) -> T:
-        self._left[batcher] -= 1
+        """The queue's result; the place is the queue's from now on."""
+        self.left.remove(batcher)
         return await batcher.submit(item)
+
+    def release(self) -> None:
+        """Gives back what was not used."""
+        while self.left:
+            self.left.pop().release(1)
+
+
+def _reserve(wanted: Sequence[Batcher[Any, Any]]) -> None:
+    """Takes all places or none. Raises `OverloadedError`."""
+    counts = Counter(wanted)
+    for batcher, items in counts.items():
+        batcher.room(items)
+    for batcher, items in counts.items():
+        batcher.reserve(items)
 
 
 def _plan(

@@ -7,9 +7,11 @@ whole raises.
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
@@ -56,7 +58,8 @@ def _json_item(position: str, value: Any) -> Item:
             "the item has nothing to encode; give it `image`, `text` or `activations`"
         )
         return Item(id=id_, error=error)
-    return Item(id=id_, image=item.image, text=item.text, activations=item.activations)
+    activations = {n: np.asarray(v, np.float64) for n, v in (item.activations or {}).items()}
+    return Item(id=id_, image=item.image, text=item.text, activations=activations)
 
 
 def read_raw(body: bytes, query: Mapping[str, str]) -> Asked:
@@ -121,10 +124,11 @@ def _faults(error: ValidationError) -> str:
 
 
 def _fault(fault: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in fault["loc"]) or "it"
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "model_type":
+        return f"it must be an object, got {reprlib.repr(fault['input'])}"
     if fault["type"] == "extra_forbidden":
         return f"unknown key `{place}`"
     if fault["type"] == "missing":
         return f"`{place}` is missing"
-    got = repr(fault["input"])
-    return f"`{place}`: {fault['msg']}, got {got if len(got) <= 40 else got[:40] + '…'}"
+    return f"`{place}`: {fault['msg']}, got {reprlib.repr(fault['input'])}"

@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=_routes(),
         lifespan=lifespan,
-        middleware=[Middleware(Observe, routes=[e.path for e in openapi.ENDPOINTS])],
+        middleware=[Middleware(Observe)],
         exception_handlers={
             KoineError: _on_error,
             HTTPException: _on_http_error,
@@ -215,6 +215,10 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        error.detail = f"{request.url.path} is no endpoint of this service; /docs lists them"
+    if error.status_code == 405:
+        error.detail = f"{request.method} is not allowed here; /docs says what is"
     return http_problem(error)
 
 
