@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from koine.texts import Tokenizer, Tokens
 from koine.types import ActsND, ImagesNHWC
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """Runs one batch; a torch module or an ONNX session behind it."""
 

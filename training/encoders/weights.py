@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import httpx
 import huggingface_hub
@@ -23,6 +23,7 @@ _HUB_SECONDS = 5.0
 """Until the hub counts as out of reach; its own client would retry for minutes."""
 
 
+@runtime_checkable
 class Files(Protocol):
     """Where an encoder's weights and the files beside them lie."""
 
