@@ -84,17 +84,8 @@ def preprocess_image(image: Image.Image, spec: ImagePreprocess) -> ImageHWC:
     square = (left, top, left + spec.crop_size, top + spec.crop_size)
     method = _INTERPOLATIONS[spec.interpolation]
     if size[0] * size[1] > MAX_RESIZED_PIXELS:
-        scale_x, scale_y = image.width / size[0], image.height / size[1]
-        source = (
-            square[0] * scale_x,
-            square[1] * scale_y,
-            square[2] * scale_x,
-            square[3] * scale_y,
-        )
-        image = image.resize((spec.crop_size, spec.crop_size), method, box=source)
-    else:
-        image = image.resize(size, method).crop(square)
-    return np.array(image)
+        return np.array(_resample_square(image, size, square, method))
+    return np.array(image.resize(size, method).crop(square))
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -166,3 +157,22 @@ def _resized_size(size: tuple[int, int], spec: ImagePreprocess) -> tuple[int, in
     if width <= height:
         return target, int(target * height / width)
     return int(target * width / height), target
+
+
+def _resample_square(
+    image: Image.Image,
+    size: tuple[int, int],
+    square: tuple[int, int, int, int],
+    method: Image.Resampling,
+) -> Image.Image:
+    """`image.resize(size, method).crop(square)` without the pixels outside the square."""
+    scales = (image.width / size[0], image.height / size[1])
+    first = [square[axis] * scales[axis] for axis in (0, 1)]
+    last = [square[axis + 2] * scales[axis] for axis in (0, 1)]
+    # Pillow's box is float32: cut out what the filters reach, so that its numbers are small.
+    reach = [2 * max(scale, 1.0) + 2 for scale in scales]
+    near = [max(0, int(first[axis] - reach[axis])) for axis in (0, 1)]
+    far = [min(image.size[axis], int(last[axis] + reach[axis]) + 1) for axis in (0, 1)]
+    box = (first[0] - near[0], first[1] - near[1], last[0] - near[0], last[1] - near[1])
+    sides = (square[2] - square[0], square[3] - square[1])
+    return image.crop((near[0], near[1], far[0], far[1])).resize(sides, method, box=box)
