@@ -16,7 +16,7 @@ DOWN_H11 = np.linspace(0, 1, SIDE, dtype=np.float32)[:, None, None]
 ACROSS_1W1 = DOWN_H11.transpose(1, 0, 2)
 
 
-def _fade(rng: Rng, top: tuple[int, ...], bottom: tuple[int, ...], jitter: float = 10) -> Canvas:
+def _fade(rng: Rng, top: tuple[int, ...], bottom: tuple[int, ...], jitter: float = 10.0) -> Canvas:
     start = np.array(top, np.float32) + rng.uniform(-jitter, jitter, 3).astype(np.float32)
     end = np.array(bottom, np.float32) + rng.uniform(-jitter, jitter, 3).astype(np.float32)
     return np.repeat(start + DOWN_H11 * (end - start), SIDE, axis=1)
@@ -57,7 +57,7 @@ def _sand(rng: Rng) -> Canvas:
 
 
 def _night(rng: Rng) -> Canvas:
-    return _specks(rng, _fade(rng, (12, 14, 40), (38, 34, 84), 6), 40, (225, 225, 235))
+    return _specks(rng, _fade(rng, (12, 14, 40), (38, 34, 84), 6.0), 40, (225, 225, 235))
 
 
 def _sea(rng: Rng) -> Canvas:
@@ -72,12 +72,12 @@ def _gradient(rng: Rng) -> Canvas:
 
 
 def _snow(rng: Rng) -> Canvas:
-    canvas = _fade(rng, (222, 228, 238), (240, 243, 250), 5) + _grain(rng, 6, 6) * 3
+    canvas = _fade(rng, (222, 228, 238), (240, 243, 250), 5.0) + _grain(rng, 6, 6) * 3
     return _specks(rng, canvas, 60, (178, 192, 216))
 
 
 def _sunset(rng: Rng) -> Canvas:
-    canvas = _fade(rng, (104, 62, 128), (250, 158, 84), 12)
+    canvas = _fade(rng, (104, 62, 128), (250, 158, 84), 12.0)
     y = rng.uniform(0.7, 0.95)
     canvas += (
         np.exp(-(((DOWN_H11 - y) / 0.09) ** 2))

@@ -163,7 +163,7 @@ def _size(rng: np.random.Generator, places: list[Place], count: int, tries: int)
     if tries > 25 or (count > 2 and any(place[0] == "large" for place in places)):
         return "small"
     if count > 2 and places:
-        return _weighted(rng, ("medium", "small"), (1, 1))
+        return _weighted(rng, ("medium", "small"), (1.0, 1.0))
     return pick(rng, words.SIZES, power=0.5)
 
 
@@ -197,7 +197,7 @@ def _overlapped(rng: np.random.Generator) -> list[Place]:
 
 
 def _line(rng: np.random.Generator, count: int) -> list[Place]:
-    size = "small" if count == 4 else _weighted(rng, ("small", "medium"), (1, 2))
+    size = "small" if count == 4 else _weighted(rng, ("small", "medium"), (1.0, 2.0))
     reach = words.RADII[size][1] - (1.2 if size == "medium" else 0)
     cross = rng.uniform(reach + 3, SIDE - reach - 3)
     steps = np.linspace(reach + MARGIN, SIDE - reach - MARGIN, count)
@@ -223,7 +223,7 @@ def _holds(places: list[Place]) -> bool:
 def _shape(rng: np.random.Generator, background: str) -> str:
     favoured = words.FAVOURED.get(background, ())
     weights = [
-        (rank + 2) ** -0.6 * (3 if shape in favoured else 1)
+        (rank + 2) ** -0.6 * (3.0 if shape in favoured else 1.0)
         for rank, shape in enumerate(words.SHAPES)
     ]
     return _weighted(rng, tuple(words.SHAPES), weights)
@@ -238,7 +238,7 @@ def _colours(
         hues = words.HUES.get(shape, ())
         barred = words.AVOIDED[background] + (tuple(drawn) if apart else ())
         weights = [
-            0 if colour in barred else (rank + 2) ** -0.6 * (4 if colour in hues else 1)
+            0.0 if colour in barred else (rank + 2) ** -0.6 * (4.0 if colour in hues else 1.0)
             for rank, colour in enumerate(words.COLOURS)
         ]
         drawn.append(_weighted(rng, tuple(words.COLOURS), weights))

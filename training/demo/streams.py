@@ -1,0 +1,35 @@
+"""The demo's three streams as data; loads no library and no weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from koine.streams import ImagePreprocess
+from training.encoders.config import EncoderConfig
+
+ENCODERS = Path(__file__).parent / "encoders"
+"""Folder of the committed weights."""
+
+CLIP_IMAGE = EncoderConfig(
+    kind="open_clip", modality="image", name="koine-demo-clip", weights=str(ENCODERS / "clip")
+)
+CLIP_TEXT = EncoderConfig(
+    kind="open_clip", modality="text", name="koine-demo-clip", weights=str(ENCODERS / "clip")
+)
+VISION = EncoderConfig(
+    kind="timm",
+    modality="image",
+    name="resnet10t",
+    weights=str(ENCODERS / "vision" / "model.safetensors"),
+    pooling="avg",
+    kwargs={"channels": (32, 64, 128, 192), "stem_width": 16},
+    preprocess=ImagePreprocess(
+        resize_size=64, crop_size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    ),
+)
+STREAMS: dict[str, EncoderConfig] = {
+    "clip_image": CLIP_IMAGE,
+    "clip_text": CLIP_TEXT,
+    "vision": VISION,
+}
+"""Stream name → its encoder, in the order of the recipe."""
