@@ -8,19 +8,17 @@ from koine.streams import ImagePreprocess
 from training.encoders.config import EncoderConfig
 
 ENCODERS = Path(__file__).parent / "encoders"
-"""Folder of the committed weights."""
+"""Folder of the committed weights, which `weights` below are relative to."""
 
 CLIP_IMAGE = EncoderConfig(
-    kind="open_clip", modality="image", name="koine-demo-clip", weights=str(ENCODERS / "clip")
+    kind="open_clip", modality="image", name="koine-demo-clip", weights="clip"
 )
-CLIP_TEXT = EncoderConfig(
-    kind="open_clip", modality="text", name="koine-demo-clip", weights=str(ENCODERS / "clip")
-)
+CLIP_TEXT = EncoderConfig(kind="open_clip", modality="text", name="koine-demo-clip", weights="clip")
 VISION = EncoderConfig(
     kind="timm",
     modality="image",
     name="resnet10t",
-    weights=str(ENCODERS / "vision" / "model.safetensors"),
+    weights="vision",
     pooling="avg",
     kwargs={"channels": (32, 64, 128, 192), "stem_width": 16},
     preprocess=ImagePreprocess(
