@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.progress import (
     BarColumn,
@@ -22,6 +22,7 @@ from rich.text import Text
 PLAIN_EVERY_S = 5.0
 
 
+@runtime_checkable
 class Bar(Protocol):
     """What a loop tells of its advance."""
 

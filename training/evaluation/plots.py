@@ -170,5 +170,6 @@ def _svg(figure: Figure) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' id="[A-Za-z][\w.]*_\d+"', "", svg)  # the same names in every plot of the page
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     return svg.strip()

@@ -1,0 +1,144 @@
+"""report.html: asks for nothing from outside, says what must be said, renders in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.evaluation.stores import write_store
+from training.configs import FitConfig
+from training.evaluation.evaluate import evaluate
+from training.evaluation.page import page
+from training.evaluation.report import write_report
+from training.trainer import fit
+
+LOADING = {"src", "href", "xlink:href", "srcset", "data", "poster", "action", "background"}
+
+
+class Loads(HTMLParser):
+    """Collects whatever a browser would fetch for a page, and its scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.scripts = 0
+        self.feed(html)
+        self.found += re.findall(r"url\(\s*[\"']?([^)\"']+)", html)
+        self.found += re.findall(r"@import\s+(\S+)", html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.scripts += tag == "script"
+        self.found += [value or "" for name, value in attrs if name in LOADING]
+
+    @property
+    def outside(self) -> list[str]:
+        return [found for found in self.found if not found.startswith(("#", "data:"))]
+
+
+def test_the_page_loads_nothing_and_runs_nothing(report: dict[str, Any]) -> None:
+    loads = Loads(page(report))
+    assert loads.outside == []
+    assert loads.scripts == 0
+    assert loads.found  # clip paths and markers of the plots: the parser does see links
+
+
+def test_the_check_for_outside_loads_can_fail() -> None:
+    html = '<img src="https://x.org/a.png"><style>@import "b.css"; p { background: url(c.png) }'
+    assert Loads(html).outside == ["https://x.org/a.png", "c.png", '"b.css";']
+
+
+def test_the_page_says_why_joint_figures_are_high(report: dict[str, Any]) -> None:
+    text = re.sub(r"\s+", " ", page(report))
+    assert "nearly 1 by construction" in text
+    untrained = report["controls"]["untrained"]["joint"]["active_jaccard"]["mean"]
+    assert f"a joint agreement of {untrained:.3f}" in text
+
+
+def test_the_page_shows_every_dictionary_and_stream(report: dict[str, Any]) -> None:
+    html = page(report)
+    for name in (
+        "This dictionary",
+        "Untrained",
+        "Local TopK",
+        "No cross",
+        "SPARC",
+        "alpha",
+        "gamma",
+    ):
+        assert name in html
+    assert html.count("<svg") == 4
+
+
+def test_the_same_report_gives_the_same_page(report: dict[str, Any]) -> None:
+    assert page(report) == page(report)
+
+
+def test_names_cannot_smuggle_markup_into_the_page(report: dict[str, Any]) -> None:
+    entries = report["independent"]["label_recovery"]["alpha"]["labels"]
+    kept, entries[0]["label"] = entries[0]["label"], "<script>alert(1)</script>"
+    try:
+        assert Loads(page(report)).scripts == 0
+    finally:
+        entries[0]["label"] = kept
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_few_streams_no_labels_and_dead_figures_still_make_a_page(
+    streams: int, tmp_path: Path
+) -> None:
+    store = write_store(tmp_path / "store", items=60, labelled=False, streams=streams)
+    run = fit(store, FitConfig(num_concepts=16, k=3, steps=3, batch_size=16), tmp_path / "run")
+    report = evaluate(run, device="cpu")
+    assert (report["joint"]["active_jaccard"]["mean"] is None) == (streams == 1)
+    write_report(run, report)
+    html = (run / "report.html").read_text()
+    assert "Main figures" in html
+    assert ("Do two streams activate" in html) == (streams > 1)
+    assert "None" not in html
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
+
+
+@pytest.fixture
+def browser() -> Callable[[Path], tuple[str, list[str]]]:
+    """Opens a file in Chromium; the page as rendered, and what its console said."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None and os.environ.get("CI") != "true":
+        pytest.skip("no Chromium: install the system package `chromium` to run this test")
+    assert path is not None, "CI must have Chromium: run tests/system_packages.sh as root"
+
+    def open_page(file: Path) -> tuple[str, list[str]]:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        options += [f"--user-data-dir={file.parent / 'profile'}", "--enable-logging=stderr"]
+        command = [path, *options, "--dump-dom", f"file://{file}"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
+
+    return open_page
+
+
+def test_a_browser_renders_the_page_without_complaint(
+    browser: Callable[[Path], tuple[str, list[str]]], report: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_text(page(report))
+    rendered, console = browser(tmp_path / "report.html")
+    assert "Do these models share concepts?" in rendered
+    assert rendered.count("</svg>") == 4
+    assert console == []
+
+
+def test_the_pages_own_policy_stops_outside_loads_loudly(
+    browser: Callable[[Path], tuple[str, list[str]]], report: dict[str, Any], tmp_path: Path
+) -> None:
+    html = page(report).replace("</main>", '<img src="https://example.org/a.png"></main>')
+    (tmp_path / "report.html").write_text(html)
+    _, console = browser(tmp_path / "report.html")
+    assert any("Content Security Policy" in line for line in console)
