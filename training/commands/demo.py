@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to work, how large, and on which port to serve."""
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="working directory")
     parser.add_argument("--images", type=int, default=4000, help="scenes to draw")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "3000")))
+    port = int(os.environ.get("PORT", "3000"))
+    parser.add_argument("--port", type=int, default=port, help="where to serve")
 
 
 def run(args: argparse.Namespace) -> None:

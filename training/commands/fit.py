@@ -16,25 +16,25 @@ from training.trainer import fit
 
 HELP = "fit an aligned dictionary on an activation store; the same command resumes"
 
-_OVERRIDES: dict[str, type] = {
-    "num_concepts": int,
-    "k": int,
-    "steps": int,
-    "epochs": float,
-    "batch_size": int,
-    "lr": float,
-    "cross_weight": float,
-    "stream_dropout": float,
-    "seed": int,
-    "validate_every": int,
-    "checkpoint_every": int,
+_OVERRIDES: dict[str, tuple[type, str]] = {
+    "num_concepts": (int, "dictionary size"),
+    "k": (int, "concepts that an item activates"),
+    "steps": (int, "optimizer steps"),
+    "epochs": (float, "passes over the training rows, instead of --steps"),
+    "batch_size": (int, "items a step"),
+    "lr": (float, "Adam's peak learning rate"),
+    "cross_weight": (float, "weight of cross-reconstruction; 0 leaves it out"),
+    "stream_dropout": (float, "share of items for which one random stream selects alone"),
+    "seed": (int, "of weights, shuffle, caption draws and stream dropout"),
+    "validate_every": (int, "steps between validations"),
+    "checkpoint_every": (int, "steps between resume states"),
 }
-"""Configuration fields that a flag may override."""
+"""Configuration fields that a flag may override: type and help."""
 
 _CHOICES = {
-    "method": ["koine", "sparc"],
-    "selection": ["global", "local"],
-    "precision": ["auto", "fp32", "bf16"],
+    "method": (["koine", "sparc"], "sparc trains as published"),
+    "selection": (["global", "local"], "one support for an item's streams, or each its own"),
+    "precision": (["auto", "fp32", "bf16"], "auto: bf16 autocast on CUDA, fp32 on CPU"),
 }
 
 
@@ -47,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify", action="store_true", help="skip the check of the store's SHA-256 hashes"
     )
-    for name, kind in _OVERRIDES.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__)
-    for name, choices in _CHOICES.items():
-        parser.add_argument(f"--{name}", choices=choices)
+    for name, (kind, what) in _OVERRIDES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=what)
+    for name, (choices, what) in _CHOICES.items():
+        parser.add_argument(f"--{name}", choices=choices, help=what)
 
 
 def run(args: argparse.Namespace) -> None:
