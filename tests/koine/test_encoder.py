@@ -22,6 +22,7 @@ from koine.errors import (
     UnknownStreamError,
 )
 from koine.sessions import CPU, Session, choose_providers
+from koine.types import Mode
 
 RNG = np.random.default_rng(11)
 
@@ -73,7 +74,7 @@ def test_one_present_stream_encodes_jointly_as_alone(encoder: ConceptEncoder) ->
 
 
 @pytest.mark.parametrize("mode", ["independent", "joint"])
-def test_an_answer_does_not_depend_on_its_batch(encoder: ConceptEncoder, mode: str) -> None:
+def test_an_answer_does_not_depend_on_its_batch(encoder: ConceptEncoder, mode: Mode) -> None:
     given = acts(encoder, 30, "tiny_a", "tiny_b", "tiny_text")
     present_NS = RNG.random((30, 4)) < 0.7
     present_NS[:, 3] = False
@@ -91,7 +92,7 @@ def test_an_answer_does_not_depend_on_its_batch(encoder: ConceptEncoder, mode: s
 
 
 @pytest.mark.parametrize("mode", ["independent", "joint"])
-def test_what_stands_in_an_absent_row_is_ignored(encoder: ConceptEncoder, mode: str) -> None:
+def test_what_stands_in_an_absent_row_is_ignored(encoder: ConceptEncoder, mode: Mode) -> None:
     given = acts(encoder, 3, "tiny_a", "tiny_b")
     present_NS = np.ones((3, 4), bool)
     present_NS[:, 2:] = False
@@ -120,9 +121,7 @@ def test_no_items_give_no_codes(encoder: ConceptEncoder) -> None:
         (3e38, "row 1 of stream `tiny_a` has values too large"),
     ],
 )
-def test_values_that_cannot_be_encoded(
-    encoder: ConceptEncoder, value: float, reason: str
-) -> None:
+def test_values_that_cannot_be_encoded(encoder: ConceptEncoder, value: float, reason: str) -> None:
     given = acts(encoder, 3, "tiny_a")
     given["tiny_a"][1, 4] = value
     with pytest.raises(ActivationsError, match=reason):
@@ -131,7 +130,9 @@ def test_values_that_cannot_be_encoded(
 
 def test_wrong_shapes_and_types(encoder: ConceptEncoder) -> None:
     good = acts(encoder, 2, "tiny_a")["tiny_a"]
-    with pytest.raises(ActivationsError, match=r"takes 24 activations per item, got shape \(2, 23\)"):
+    with pytest.raises(
+        ActivationsError, match=r"takes 24 activations per item, got shape \(2, 23\)"
+    ):
         encoder.encode({"tiny_a": good[:, 1:]})
     with pytest.raises(ActivationsError, match="one row per item each, got rows"):
         encoder.encode({"tiny_a": good, "tiny_b": acts(encoder, 3, "tiny_b")["tiny_b"]})

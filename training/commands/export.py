@@ -12,7 +12,7 @@ HELP = "export a fitted dictionary to an artifact, if torch and ONNX Runtime agr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to export, where to, and under which name."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory that `fit` wrote")
+    parser.add_argument("run_dir", type=Path, metavar="RUN", help="run directory that `fit` wrote")
     parser.add_argument("--out", type=Path, help="artifact directory; default: RUN/artifact")
     parser.add_argument("--name", help="name of the dictionary; default: the recipe's")
     parser.add_argument("--version", default="1", help="version of the dictionary; default: 1")
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Export, and say how far torch and ONNX Runtime were apart."""
-    out = args.out or args.run / "artifact"
+    out = args.out or args.run_dir / "artifact"
     exported = export(
-        args.run,
+        args.run_dir,
         out,
         name=args.name,
         version=args.version,

@@ -80,7 +80,9 @@ def top(scores: list[float], k: int) -> list[int]:
     return sorted(range(len(scores)), key=lambda c: (-scores[c], c))[:k]
 
 
-def expect_row(case: Case, name: str, row: int, support: list[int]) -> tuple[list[int], list[float]]:
+def expect_row(
+    case: Case, name: str, row: int, support: list[int]
+) -> tuple[list[int], list[float]]:
     values = pre_codes(case.weights[name], case.acts[name][row])
     active = sorted((c for c in support if values[c] > 0), key=lambda c: (-values[c], c))
     padding = case.k - len(active)
