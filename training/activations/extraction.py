@@ -37,6 +37,7 @@ def make_plan(
     shard_size: int,
     batch_size: int,
     limit: int | None,
+    device: str,
 ) -> StorePlan:
     """The plan of an extract; SourceError where the source lacks what the streams read."""
     if not scan.captions and any(encoder.modality == "text" for encoder in encoders.values()):
@@ -52,6 +53,7 @@ def make_plan(
         shard_size=shard_size,
         batch_size=batch_size,
         limit=limit,
+        device=device,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from koine.errors import StoreError
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

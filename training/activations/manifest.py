@@ -43,6 +43,8 @@ class StorePlan(Spec):
     """Rows that go through an encoder together: a batch's padding can change last bits."""
     limit: int | None = None
     """Items read of the source; None for all."""
+    device: str | None = None
+    """Where the encoders ran: another kind of machine changes last bits. None for an import."""
 
 
 class FileRecord(Spec):

@@ -7,6 +7,8 @@ import logging
 import os
 from pathlib import Path
 
+import torch
+
 from training.activations.builder import Made
 from training.activations.extraction import extract, make_plan
 from training.activations.manifest import SHARD_FILE, ShardRecord, load
@@ -34,7 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard-size", type=positive, default=4096, help="items a shard; a kill loses at most one"
     )
-    parser.add_argument("--batch-size", type=positive, default=64, help="rows encoded together")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: cuda where there is one"
+    )
+    parser.add_argument("--batch-size", type=positive, default=16, help="rows encoded together")
     parser.add_argument(
         "--threads", type=positive, default=min(8, os.cpu_count() or 1), help="image decoders"
     )
@@ -46,8 +51,9 @@ def run(args: argparse.Namespace) -> None:
     source = open_source(args.source or recipe.source, args.data)
     log.info("look through %s", args.data)
     scan = source.scan()
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     encoders = {
-        name: load_encoder(config, args.encoders or recipe.encoders)
+        name: load_encoder(config, args.encoders or recipe.encoders, device)
         for name, config in recipe.streams.items()
     }
     plan = make_plan(
@@ -59,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
         shard_size=args.shard_size,
         batch_size=args.batch_size,
         limit=args.limit,
+        device=device,
     )
     report(extract(plan, source, scan, encoders, args.out, threads=args.threads), args.out)
 

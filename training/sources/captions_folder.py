@@ -9,6 +9,7 @@ and `split` may be left out; other keys are not read.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -27,12 +28,14 @@ from training.sources.item import (
     hash_split,
     known_split,
 )
+from training.sources.walk import count_files
 
 LISTING = "captions.jsonl"
 
 
 class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True)
+    # captions and names hardly ever repeat: a cache of them is only memory
+    model_config = ConfigDict(frozen=True, strict=True, cache_strings="keys")
 
     image: str = Field(min_length=1)
     id: str | None = Field(default=None, min_length=1)
@@ -51,7 +54,7 @@ class CaptionsFolder:
         self._folder = folder
         self._listing = folder / LISTING
         if not self._listing.is_file():
-            images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("*"))
+            images = count_files(folder, IMAGE_SUFFIXES)
             raise SourceError(
                 f"{folder} has no {LISTING} (it holds {images:,} images). Write one line per image:"
                 ' {"image": "images/1.jpg", "captions": ["a dog"]}, or choose another --source.'
@@ -70,7 +73,10 @@ class CaptionsFolder:
             raise SourceError(f"{self._listing} is empty. Write one line per image.")
         ids.check(self._ids)
         check_any_image(
-            (self._folder / _parse(text, where).image for where, text in self._lines()),
+            (
+                os.path.join(self._folder, _parse(text, where).image)
+                for where, text in self._lines()
+            ),
             self._listing,
         )
         return Scan(items, captions, f"sha256:{digest.hexdigest()}")
@@ -81,7 +87,7 @@ class CaptionsFolder:
             id = line.id or line.image
             yield Item(
                 id=id,
-                image=file_loader(self._folder / line.image),
+                image=file_loader(os.path.join(self._folder, line.image)),
                 captions=tuple(line.captions),
                 labels=tuple(line.labels),
                 split=known_split(line.split, where) if line.split else hash_split(id),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 from koine.errors import ImageError, SourceError
 from training.activations.rows import SPLITS, Split
+from training.sources.walk import is_empty
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
@@ -35,6 +37,7 @@ class Scan(NamedTuple):
     """`sha256:` of the listing: equal where items, captions, labels and splits are."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Items in an order that never changes, whatever their number in bounded memory."""
 
@@ -67,14 +70,16 @@ def known_split(split: object, where: str) -> Split:
     return cast(Split, split)
 
 
-def file_loader(path: Path) -> Callable[[], bytes]:
+def file_loader(path: str) -> Callable[[], bytes]:
     """A loader of an image that lies in a file of its own."""
 
     def load() -> bytes:
         try:
-            return path.read_bytes()
+            with open(path, "rb") as file:
+                return file.read()
         except FileNotFoundError:
-            raise ImageError(f"the image file {path.name} is missing in {path.parent}") from None
+            folder, name = os.path.split(path)
+            raise ImageError(f"the image file {name} is missing in {folder}") from None
 
     return load
 
@@ -83,16 +88,16 @@ def check_folder(path: Path) -> None:
     """SourceError unless `path` is a folder with something in it."""
     if not path.is_dir():
         raise SourceError(f"--data {path} is no folder. Give the folder that holds the data.")
-    if not any(path.iterdir()):
+    if is_empty(path):
         raise SourceError(f"The folder {path} is empty. Put the images and their captions there.")
 
 
-def check_any_image(paths: Iterable[Path], listing: Path) -> None:
+def check_any_image(paths: Iterable[str], listing: Path) -> None:
     """SourceError when none of the images of a listing is there; single ones may be missing."""
     first = None
     for path in paths:
         first = first or path
-        if path.is_file():
+        if os.path.isfile(path):
             return
     raise SourceError(
         f"{listing} has captions without images: none of the image files it names is there, for"

@@ -9,9 +9,10 @@ from typing import Any, NoReturn, TextIO
 
 from koine.errors import SourceError
 
-CHUNK_CHARS = 1 << 18
+CHUNK_CHARS = 1 << 16
 MAX_ELEMENT_CHARS = 1 << 24
 _SPACE = " \t\r\n"
+_AFTER_VALUE = frozenset(_SPACE + ",:]}")
 
 
 def iterate_array(path: Path, key: str) -> Iterator[dict[str, Any]]:
@@ -80,8 +81,8 @@ class _Reader:
                 if not self._grow():
                     self._fail(error.msg)
                 continue
-            # a number or word may go on in the next chunk
-            if end < len(self._buffer) or not self._grow():
+            # a number may go on in the next chunk: `0` of `0.5`, and even of `0.`
+            if self._buffer[end : end + 1] in _AFTER_VALUE or not self._grow():
                 self._at = end
                 return value
 

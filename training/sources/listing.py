@@ -89,10 +89,10 @@ class Listing:
             " WHERE key NOT IN (SELECT key FROM images)"
         ).fetchone()
 
-    def paths(self) -> Iterator[Path]:
+    def paths(self) -> Iterator[str]:
         """Where the images should lie."""
         for (path,) in self._database.execute("SELECT path FROM images ORDER BY number"):
-            yield Path(path)
+            yield path
 
     def items(self, start: int = 0) -> Iterator[Item]:
         """Items from number `start` on."""
@@ -108,7 +108,7 @@ class Listing:
             )
             yield Item(
                 id=id,
-                image=file_loader(Path(path)),
+                image=file_loader(path),
                 captions=tuple(caption for (caption,) in captions),
                 labels=tuple(label for (label,) in labels),
                 split=split,

@@ -23,6 +23,7 @@ from training.activations.files import sha256_file
 from training.activations.rows import Split
 from training.sources.item import Item, Scan, check_any_image, check_folder, hash_split
 from training.sources.listing import ListedImage, Listing
+from training.sources.walk import files_under, holds
 
 _SUBSETS: dict[str, Split] = {"train": "train", "validation": "val", "val": "val", "test": "test"}
 _CLASS_PREFIXES = ("/m/", "/g/", "/t/")
@@ -40,9 +41,9 @@ class OpenImages:
         self._images: list[Path] = []
         self._labels: list[Path] = []
         self._names: list[Path] = []
-        for file in sorted(folder.rglob("*.csv")):
+        for file in files_under(folder, ".csv"):
             self._place(file)
-        self._captions = sorted(folder.rglob("*.jsonl"))
+        self._captions = files_under(folder, ".jsonl")
         if not self._images:
             raise SourceError(
                 f"{folder} has no CSV of image ids (a header with `ImageID` and without"
@@ -60,7 +61,7 @@ class OpenImages:
         return self._read().items(start)
 
     def _place(self, file: Path) -> None:
-        with _open(file) as text:
+        with file.open(encoding="utf-8", errors="replace", newline="") as text:
             header = next(csv.reader(text), [])
         if "ImageID" in header and "LabelName" in header:
             self._labels.append(file)
@@ -120,7 +121,7 @@ def _image_folder(folder: Path, subset: str) -> Path:
         folder / "images",
     ]
     for place in places if subset else places[-1:]:
-        if place.is_dir() and next(place.glob("*.jpg"), None):
+        if holds(place, ".jpg"):
             return place
     return folder / subset if subset else folder / "images"
 

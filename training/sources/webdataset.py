@@ -19,6 +19,7 @@ from koine.errors import ImageError, SourceError
 from training.activations.rows import Split
 from training.sources.duplicates import DuplicateCheck
 from training.sources.item import IMAGE_SUFFIXES, Item, Scan, check_folder, hash_split, known_split
+from training.sources.walk import files_under
 
 MAX_TEXT_BYTES = 1 << 20
 _SPLIT_WORDS: dict[str, Split] = {
@@ -50,9 +51,9 @@ class WebDataset:
     def __init__(self, folder: Path) -> None:
         check_folder(folder)
         self._folder = folder
-        self._tars = sorted(folder.rglob("*.tar"))
+        self._tars = files_under(folder, ".tar")
         if not self._tars:
-            packed = sorted([*folder.rglob("*.tar.gz"), *folder.rglob("*.tgz")])
+            packed = files_under(folder, ".tar.gz", ".tgz")
             advice = (
                 f"Unpack {packed[0].name} to a plain .tar: a packed one cannot be read at random."
                 if packed
