@@ -24,6 +24,8 @@ from training.export.build import backbone_writer
 from training.export.parity import BACKBONE_TOLERANCE
 from training.export.samples import sample_images, sample_texts
 
+log = logging.getLogger(__name__)
+
 TINY_CLIP = {
     "embed_dim": 32,
     "vision_cfg": {
@@ -186,7 +188,7 @@ def test_the_papers_encoders_export(name: str, tmp_path: Path) -> None:
     backbone_writer(encoder, encoder.stream(name))(path)
     exported = time.monotonic()
     error = farthest(encoder, path, (1, 3))
-    logging.info(
+    log.info(
         f"{name}: exported in {exported - started:.0f} s, compared in "
         f"{time.monotonic() - exported:.0f} s, apart by {error:.1e}, "
         f"{sum(f.stat().st_size for f in tmp_path.iterdir()) / 1e6:.0f} MB"
