@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also fit and measure Local TopK, no cross-reconstruction and SPARC as published",
     )
     parser.add_argument("--out", type=Path, help="folder for the report; default: RUN")
+    parser.add_argument("--store", type=Path, help="the run's activation store, if it has moved")
     parser.add_argument("--device", help="torch device; default: cuda where there is one")
     parser.add_argument(
         "--no-verify", action="store_true", help="skip the check of the store's SHA-256 hashes"
@@ -30,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, write the report, and print its main figures."""
     report = evaluate(
-        args.run_dir, controls=args.controls, verify=not args.no_verify, device=args.device
+        args.run_dir,
+        controls=args.controls,
+        store_path=args.store,
+        verify=not args.no_verify,
+        device=args.device,
     )
     out = args.out or args.run_dir
     out.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,27 @@ from training.trainer import initial_model
 
 SCHEMA = "koine.report/1"
 
+log = logging.getLogger(__name__)
+
 
 def evaluate(
-    run: Path, *, controls: bool = False, verify: bool = True, device: str | None = None
+    run: Path,
+    *,
+    controls: bool = False,
+    store_path: Path | None = None,
+    verify: bool = True,
+    device: str | None = None,
 ) -> dict[str, Any]:
     """Measure a finished run on its store's held-out rows; keys in design.md, `report.json`.
 
     The untrained control is always measured; `controls` fits and measures the others too.
+    `store_path`: where the run's store lies now, if it has moved.
     Raises RequestError for an unfinished run, DataError where the store has changed since or
     has no test rows.
     """
     started = time.monotonic()
     record, config = _read_run(run)
-    store = _open_store(record, verify)
+    store = _open_store(store_path or Path(record["store"]), record, verify)
     rows = rows_of(store)
     if len(rows.held_out) == 0:
         raise DataError(
@@ -56,6 +65,7 @@ def evaluate(
         },
     }
     for name in CONTROLS if controls else ():
+        log.info("control `%s`: %s", name, CONTROLS[name].says)
         control_run = fitted(name, run, store, config, device)
         model = load_model(control_run)
         report["controls"][name] = _main(_measure(model, store, rows, device, name))
@@ -89,11 +99,11 @@ def _read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
     return record, FitConfig(**json.loads((run / CONFIG).read_text())["fit"])
 
 
-def _open_store(record: dict[str, Any], verify: bool) -> ActivationStore:
-    path = Path(record["store"])
+def _open_store(path: Path, record: dict[str, Any], verify: bool) -> ActivationStore:
     if not path.is_dir():
         raise DataError(
-            f"the run was fitted on the store `{path}`, which is not there: put it back"
+            f"the run's activation store `{path}` is not there: "
+            "put it back, or say with `--store` where it is"
         )
     store = ActivationStore.open(path, verify=verify)
     if store.fingerprint != record["store_fingerprint"]:

@@ -20,7 +20,7 @@ from training.evaluation.retrieval import chance, retrieval
 from training.model import AlignedDictionary
 from training.progress import Bar
 
-MAX_CANDIDATES = 20_000
+MAX_CANDIDATES = 10_000
 """Held-out items that retrieval searches among, drawn at random where there are more."""
 ORDER_SEED = 0
 """Held-out rows are visited in one seeded random order, the same for every model."""

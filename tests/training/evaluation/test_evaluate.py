@@ -240,12 +240,12 @@ def test_a_store_that_went_away_or_changed_is_refused(run: Path, tmp_path: Path)
     shutil.copytree(run, copy)
     record = json.loads((copy / "fit.json").read_text())
     (copy / "fit.json").write_text(json.dumps(record | {"store": str(tmp_path / "gone")}))
-    with pytest.raises(DataError, match="which is not there: put it back"):
+    with pytest.raises(DataError, match="is not there: put it back, or say with `--store`"):
         evaluate(copy)
     other = write_store(tmp_path / "other", items=50, seed=1)
-    (copy / "fit.json").write_text(json.dumps(record | {"store": str(other.path)}))
     with pytest.raises(DataError, match="not the store that the run was fitted on"):
-        evaluate(copy)
+        evaluate(copy, store_path=other.path)
+    assert evaluate(copy, store_path=Path(record["store"]))["data"]["held_out_rows"] == 120
 
 
 def test_a_store_without_test_rows_is_refused(tmp_path: Path) -> None:
