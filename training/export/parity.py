@@ -196,7 +196,7 @@ def _stacked(parts: Sequence[Codes]) -> Codes:
     return Codes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _part(batch: ImagesNHWC | Tokens, rows: slice) -> ImagesNHWC | Tokens:
+def _part(batch: np.ndarray | Tokens, rows: slice) -> np.ndarray | Tokens:
     if isinstance(batch, Tokens):
         return Tokens(batch.ids_NT[rows], batch.mask_NT[rows])
     return batch[rows]
