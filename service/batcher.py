@@ -8,6 +8,7 @@ a thread of its own. When it raises, the batch is halved until only the items at
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -99,8 +100,13 @@ class Batcher(Generic[ItemT, ResultT]):
         self._hold(-items)
         self._changed.set()
 
-    async def submit(self, item: ItemT) -> ResultT:
-        """The result of a reserved item; raises what is wrong with this very item."""
+    async def submit(self, item: ItemT, *, reserved: bool = True) -> ResultT:
+        """The item's result; raises what is wrong with this very item.
+
+        `reserved=False`: for items that another queue has let in already, past the limit.
+        """
+        if not reserved:
+            self._hold(1)
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         self._queue.append(_Entry(item, future))
         self._changed.set()
@@ -136,10 +142,10 @@ class Batcher(Generic[ItemT, ResultT]):
 
     async def _change(self, timeout_s: float) -> None:
         self._changed.clear()
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
-        except TimeoutError:
-            return
+        # not `wait_for`: in Python 3.11 it can swallow the cancellation that ends the loop
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
 
     async def _gather_company(self) -> None:
         """Waits, while the session idles, for items that are admitted and still being decoded."""

@@ -115,10 +115,11 @@ class Pipeline:
         """Whether every loop beats; true while loading."""
         return all(batcher.alive for batcher in self._batchers.values())
 
-    def check_room(self) -> None:
-        """Raises `OverloadedError` when a queue is full, so that no body is read in vain."""
-        for batcher in self._batchers.values():
-            batcher.room(1)
+    def check_room_for_image(self) -> None:
+        """Raises `OverloadedError` when an image is sure to be refused, before it is read."""
+        for name in self.encoder.streams:
+            if name in self._batchers and self.encoder.streams[name].modality == "image":
+                self._batchers[name].room(1)
 
     async def in_pool(self, call: Callable[..., T], *args: Any) -> T:
         """Runs CPU work off the event loop."""
@@ -166,11 +167,11 @@ class Pipeline:
             places.release()
 
     def _queues(self, plan: dict[str, Source] | InputError) -> list[Batcher[Any, Any]]:
-        """The queues that an item goes through."""
+        """The queues that must have room for an item: one stream's load is not another's."""
         if isinstance(plan, InputError):
             return []
         own = [self._batchers[name] for name, source in plan.items() if source != "activations"]
-        return [*own, self._batchers[HEADS]]
+        return own or [self._batchers[HEADS]]
 
     async def _prepare(self, item: Item, plan: dict[str, Source]) -> dict[str, Any]:
         """What the queues take, decoded off the event loop."""
@@ -209,9 +210,11 @@ class _Places:
         self.left = queues
 
     async def submit(self, batcher: Batcher[Any, T], item: object) -> T:
-        """The queue's result; the place is the queue's from now on."""
-        self.left.remove(batcher)
-        return await batcher.submit(item)
+        """The queue's result; a place that was held for it is the queue's from now on."""
+        reserved = batcher in self.left
+        if reserved:
+            self.left.remove(batcher)
+        return await batcher.submit(item, reserved=reserved)
 
     def release(self) -> None:
         """Gives back what was not used."""

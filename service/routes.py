@@ -80,9 +80,8 @@ async def encode(request: Request) -> Response:
     """`POST /v1/encode`: items in, codes or an error for each out."""
     pipeline, settings = _pipeline(request), _settings(request)
     encoder = pipeline.encoder
-    pipeline.check_room()
     start = time.perf_counter()
-    read = _reader(request, settings.max_items)
+    read = _reader(request, pipeline, settings.max_items)
     body = await read_body(request, settings.max_body_bytes)
     asked = await _run(pipeline, len(body) > INLINE_BYTES, read, body)
     metrics.STAGE_SECONDS.labels("read").observe(time.perf_counter() - start)
@@ -109,7 +108,7 @@ async def encode(request: Request) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _reader(request: Request, max_items: int) -> Callable[[bytes], Asked]:
+def _reader(request: Request, pipeline: Pipeline, max_items: int) -> Callable[[bytes], Asked]:
     """How to read the body. Raises 415 for a media type that is none of ours."""
     content_type = request.headers.get("content-type", "application/json")
     media_type = content_type.split(";")[0].strip().lower()
@@ -120,6 +119,7 @@ def _reader(request: Request, max_items: int) -> Callable[[bytes], Asked]:
             read_form, content_type, query=dict(request.query_params), max_items=max_items
         )
     if media_type.startswith("image/"):
+        pipeline.check_room_for_image()
         return partial(read_raw, query=dict(request.query_params))
     raise HTTPException(
         415,

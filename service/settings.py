@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     """Items of one request."""
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024, le=2**32)
     """Bytes of one request body."""
-    max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=2**31)
-    """Width times height of one image."""
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=89_478_485)
+    """Width times height of one image; Pillow itself refuses more than the upper bound."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
 

@@ -1,0 +1,227 @@
+"""Many clients at once: shared batches, back-pressure, and metrics that equal what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from koine.artifact import Artifact
+from koine.encoder import ConceptEncoder
+from service.routes import create_app
+from service.settings import Settings
+from tests.service.inputs import b64, image_item, png
+
+Body = Callable[[httpx.AsyncClient], Awaitable[None]]
+
+
+@asynccontextmanager
+async def service(artifact: Artifact, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A ready service and a client in one event loop."""
+    app = create_app(Settings(artifact=artifact.path, provider="cpu", threads=1, **settings))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://koine") as client:
+            while (await client.get("/readyz")).status_code != 200:
+                await asyncio.sleep(0.02)
+            yield client
+
+
+def run(
+    artifact: Artifact, body: Callable[[httpx.AsyncClient], Awaitable[None]], **settings: Any
+) -> None:
+    """Runs `body` against a service of its own."""
+
+    async def main() -> None:
+        async with service(artifact, **settings) as client:
+            await body(client)
+
+    asyncio.run(main())
+
+
+async def scrape(client: httpx.AsyncClient) -> dict[tuple[str, ...], float]:
+    """Samples of `/metrics` by name and label values, sorted by label."""
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    return {
+        (sample.name, *(sample.labels[key] for key in sorted(sample.labels))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def grown(before: dict[Any, float], after: dict[Any, float], *key: str) -> float:
+    """By how much one sample grew."""
+    return after[key] - before.get(key, 0)
+
+
+def test_metrics_equal_what_was_sent(tiny_artifact: Artifact) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        before = await scrape(client)
+        requests = [
+            client.post("/v1/encode", json={"inputs": [image_item(n), {"text": "a dog"}]})
+            for n in range(20)
+        ]
+        requests += [client.post("/v1/encode", json={"inputs": [{"text": ""}]}) for _ in range(3)]
+        requests += [client.post("/v1/encode", content=b"{") for _ in range(4)]
+        requests += [client.get(f"/nope/{n}") for n in range(5)]
+        answers = await asyncio.gather(*requests)
+        after = await scrape(client)
+        assert [a.status_code for a in answers] == [200] * 23 + [400] * 4 + [404] * 5
+
+        def more(*key: str) -> float:
+            return grown(before, after, *key)
+
+        assert more("koine_requests_total", "ok", "/v1/encode") == 23
+        assert more("koine_requests_total", "client_error", "/v1/encode") == 4
+        assert more("koine_requests_total", "client_error", "other") == 5
+        assert more("koine_request_duration_seconds_count", "/v1/encode") == 27
+        assert more("koine_items_total", "image", "ok") == 20
+        assert more("koine_items_total", "text", "ok") == 20
+        assert more("koine_items_total", "text", "error") == 3
+        for stream in ("tiny_a", "tiny_b", "tiny_text"):
+            assert more("koine_batch_items_sum", stream) == 20
+            assert after["koine_queue_items", stream] == 0
+        assert more("koine_batch_items_sum", "dictionary-heads") == 40
+        assert after["koine_queue_items", "dictionary-heads"] == 0
+        assert after[("koine_inflight_requests",)] == 0
+        assert after[("koine_queue_limit_items",)] == 512
+        # other clients' items came along: fewer passes than items
+        assert more("koine_batch_items_count", "tiny_a") < 20
+        assert more("koine_batch_items_count", "tiny_text") < 20
+
+    run(tiny_artifact, body)
+
+
+def test_unmatched_paths_make_no_series(tiny_artifact: Artifact) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        before = await scrape(client)
+        for n in range(10):
+            await client.get(f"/v1/concepts/{n}")
+        after = await scrape(client)
+        assert before.keys() == after.keys()
+        assert not any("concepts" in part for key in after for part in key)
+
+    run(tiny_artifact, body)
+
+
+def test_every_metric_is_ours_and_described(tiny_artifact: Artifact) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        families = text_string_to_metric_families((await client.get("/metrics")).text)
+        ours = [f for f in families if not f.name.startswith(("python_", "process_"))]
+        assert len(ours) >= 12
+        for family in ours:
+            assert family.name.startswith("koine_")
+            assert family.documentation
+
+    run(tiny_artifact, body)
+
+
+class Held:
+    """Holds every backbone pass until told to go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import threading
+
+        self.go = threading.Event()
+        real = ConceptEncoder.activations
+
+        def held(encoder: ConceptEncoder, stream: str, batch: Any) -> Any:
+            assert self.go.wait(20)
+            return real(encoder, stream, batch)
+
+        self.start = lambda: monkeypatch.setattr(ConceptEncoder, "activations", held)
+
+
+def test_a_full_queue_is_429_and_recovers(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        held.start()
+        one = {"inputs": [{"text": "a dog"}]}
+        first = asyncio.create_task(client.post("/v1/encode", json=one))
+        await asyncio.sleep(0.2)  # in the forward pass: it holds no place any more
+        waiting = [asyncio.create_task(client.post("/v1/encode", json=one)) for _ in range(4)]
+        await asyncio.sleep(0.2)
+        refused = await client.post("/v1/encode", json=one)
+        assert refused.status_code == 429
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "4 of at most 4 items" in refused.json()["detail"]
+        assert (await client.get("/readyz")).status_code == 200  # full is not dead
+        assert (await client.get("/livez")).status_code == 200
+        held.go.set()
+        answers = await asyncio.gather(first, *waiting)
+        assert [answer.status_code for answer in answers] == [200] * 5
+        assert (await client.post("/v1/encode", json=one)).status_code == 200
+
+    run(tiny_artifact, body, max_queue=4, max_items=4)
+
+
+def test_a_request_that_does_not_fit_takes_no_place(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        held.start()
+        texts = {"inputs": [{"text": "a"}] * 3}
+        first = asyncio.create_task(client.post("/v1/encode", json={"inputs": [{"text": "a"}]}))
+        await asyncio.sleep(0.2)
+        second = asyncio.create_task(client.post("/v1/encode", json=texts))
+        await asyncio.sleep(0.2)
+        mixed = {"inputs": [image_item(1), {"text": "a"}, {"text": "a"}]}
+        assert (await client.post("/v1/encode", json=mixed)).status_code == 429
+        assert (await scrape(client))["koine_queue_items", "tiny_a"] == 0
+        held.go.set()
+        assert (await first).status_code == (await second).status_code == 200
+
+    run(tiny_artifact, body, max_queue=4, max_items=4)
+
+
+def test_a_client_that_leaves_frees_its_places(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        held.start()
+        before = await scrape(client)
+        texts = {"inputs": [{"text": "a"}] * 4}
+        first = asyncio.create_task(client.post("/v1/encode", json={"inputs": [{"text": "a"}]}))
+        await asyncio.sleep(0.2)
+        leaving = asyncio.create_task(client.post("/v1/encode", json=texts))
+        await asyncio.sleep(0.2)
+        leaving.cancel()
+        await asyncio.sleep(0.2)
+        held.go.set()
+        assert (await first).status_code == 200
+        assert (await client.post("/v1/encode", json=texts)).status_code == 200
+        after = await scrape(client)
+        assert grown(before, after, "koine_dropped_items_total") == 4
+        assert grown(before, after, "koine_requests_total", "cancelled", "/v1/encode") == 1
+        assert grown(before, after, "koine_batch_items_sum", "tiny_text") == 5
+
+    run(tiny_artifact, body, max_queue=4, max_items=4)
+
+
+def test_the_event_loop_answers_while_images_are_decoded(tiny_artifact: Artifact) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        big = {"inputs": [{"image": b64(png(n))} for n in range(200)]}
+        work = asyncio.create_task(client.post("/v1/encode", json=big))
+        slowest, loop = 0.0, asyncio.get_running_loop()
+        while not work.done():
+            start = loop.time()
+            await asyncio.sleep(0)
+            assert (await client.get("/livez")).status_code == 200
+            slowest = max(slowest, loop.time() - start)
+        assert (await work).status_code == 200
+        assert slowest < 0.5
+
+    run(tiny_artifact, body)
