@@ -9,6 +9,7 @@ another file the ids decide 0.8 / 0.1 / 0.1.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class CocoCaptions:
             yield ListedImage(
                 key=f"{subset}:{_field(image, 'id', file)}",
                 id=id,
-                path=str(folder / name),
+                path=os.path.join(folder, name),
                 split=_split(subset, id),
             )
 

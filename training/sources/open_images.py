@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class OpenImages:
             if subset not in folders:
                 folders[subset] = _image_folder(self._folder, subset)
             split = _SUBSETS[subset] if subset else hash_split(id)
-            yield ListedImage(id, id, str(folders[subset] / f"{id}.jpg"), split)
+            yield ListedImage(id, id, os.path.join(folders[subset], f"{id}.jpg"), split)
 
 
 def _open(file: Path):

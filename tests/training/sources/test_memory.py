@@ -11,18 +11,23 @@ from pathlib import Path
 from tests.training.sources.made import WRITERS, Made, write_tars
 from training.sources import open_source
 
-SMALL, LARGE = 1500, 4500
+ROOT = Path(__file__).parents[3]
+SIZES = (20, 1500, 4500)
+"""The first one only warms up."""
+
 CAPTION = "a long caption of a picture " * 10
 
 
-def peak_bytes(kind: str, folder: Path, count: int) -> int:
-    """Most memory that reading a listing of `count` items takes at once."""
+def write(kind: str, folder: Path, count: int) -> None:
     items = [Made(f"img{i:05d}", (CAPTION,), ("dog",), None) for i in range(count)]
     if kind == "webdataset":
         write_tars(folder, items, per_tar=count)
     else:
         WRITERS[kind](folder, items)
-    del items
+
+
+def peak_bytes(kind: str, folder: Path) -> int:
+    """Most memory that reading a listing takes at once."""
     tracemalloc.start()
     source = open_source(kind, folder)
     source.scan()
@@ -35,21 +40,21 @@ def peak_bytes(kind: str, folder: Path, count: int) -> int:
 
 def test_listings_are_streamed(tmp_path: Path) -> None:
     """3,000 items more take less than 200 KB more: their captions alone would take 840 KB."""
+    for kind in WRITERS:
+        for count in SIZES:
+            write(kind, tmp_path / kind / str(count), count)
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.sources.test_memory", str(tmp_path)],
-        capture_output=True, text=True, check=True,
+        cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     peaks = json.loads(done.stdout)
     assert set(peaks) == set(WRITERS)
-    for kind, (small, large) in peaks.items():
+    for kind, (_, small, large) in peaks.items():
         # 8 bytes an item (and its sorted copies) tell ids apart
         assert large - small < 200_000, (kind, small, large)
 
 
 if __name__ == "__main__":
-    warm = {kind: peak_bytes(kind, Path(sys.argv[1]) / f"{kind}-0", 20) for kind in WRITERS}
-    found = {
-        kind: [peak_bytes(kind, Path(sys.argv[1]) / f"{kind}-{n}", n) for n in (SMALL, LARGE)]
-        for kind in WRITERS
-    }
+    data = Path(sys.argv[1])
+    found = {kind: [peak_bytes(kind, data / kind / str(n)) for n in SIZES] for kind in WRITERS}
     sys.stdout.write(json.dumps(found))
