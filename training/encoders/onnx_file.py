@@ -21,7 +21,7 @@ from training.encoders.config import EncoderConfig
 from training.encoders.encoder import Encoder
 from training.encoders.onnx_graph import TEXT_INPUTS, as_backbone
 from training.encoders.tokenizer_files import text_preprocess
-from training.encoders.weights import find_files, revision_of_files
+from training.encoders.weights import find_files, one_line, revision_of_files
 
 
 class OnnxBackbone:
@@ -77,7 +77,9 @@ def _read(path: Path) -> onnx.ModelProto:
         model = onnx.load_model(path, load_external_data=False)
         onnx.checker.check_model(str(path))
     except Exception as error:  # the parser's and the checker's errors share no base
-        raise EncoderError(f"{path} is no valid ONNX file: {error}; export it again") from error
+        raise EncoderError(
+            f"{path} is no valid ONNX file: {one_line(error)}; export it again"
+        ) from error
     return model
 
 
@@ -122,8 +124,8 @@ def _width(backbone: OnnxBackbone, path: Path, spec: ImagePreprocess | TextPrepr
         acts_ND = backbone(batch)
     except Exception as error:  # ONNX Runtime's errors share no base
         raise EncoderError(
-            f"{path} does not run on two items: {error}; export it with a dynamic batch axis and "
-            "for the size of the recipe's preprocessing"
+            f"{path} does not run on two items: {one_line(error)}; export it with a dynamic "
+            "batch axis and for the size of the recipe's preprocessing"
         ) from error
     if acts_ND.ndim != 2 or len(acts_ND) != 2:
         raise EncoderError(

@@ -37,7 +37,8 @@ def as_backbone(
     back = helper.make_node("Cast", [graph.output[0].name], ["acts"], to=TensorProto.FLOAT)
     nodes = [*front, *graph.node, back]
     kept = [value for value in graph.input if value.name in held]
-    del graph.node[:], graph.input[:], graph.output[:]
+    # Stated sizes of what lies between may hold the batch of the export.
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.input.extend([*named, *kept])
     graph.output.append(helper.make_tensor_value_info("acts", TensorProto.FLOAT, ["N", None]))

@@ -6,7 +6,6 @@ Activations are `encode_image` / `encode_text`: projected to the shared space, n
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from koine.errors import EncoderError
@@ -22,7 +22,14 @@ from training.encoders.config import EncoderConfig
 from training.encoders.encoder import Encoder, TorchBackbone
 from training.encoders.pixels import ImageModule, width_of_images
 from training.encoders.tokenizer_files import clip_tokenizer_file, pad_id_of, text_preprocess
-from training.encoders.weights import Files, find_files, revision_of_files, revision_of_tensors
+from training.encoders.weights import (
+    Files,
+    find_files,
+    one_line,
+    read_json,
+    revision_of_files,
+    revision_of_tensors,
+)
 
 WEIGHTS = (
     "open_clip_model.safetensors",
@@ -30,6 +37,7 @@ WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
 )
 CONFIG = "open_clip_config.json"
+CLIP_VOCABULARY = 49408
 
 
 class TextTower(nn.Module):
@@ -55,7 +63,7 @@ def load_open_clip(config: EncoderConfig, folder: Path | None, device: str) -> E
         files = find_files(config.name, _source(config), folder)
         path = files.weights(*WEIGHTS)
         beside = files.beside(CONFIG)
-        description = json.loads(beside.read_text()) if beside else _built_in(config)
+        description = _described(beside) if beside else _built_in(config)
         model = _build(config, description)
         _fill(config, model, path)
         revision = revision_of_files(path)
@@ -71,6 +79,16 @@ def _source(config: EncoderConfig) -> str:
     """The hub id behind one of open_clip's pretrained tags, other weights as they are."""
     tagged = open_clip.get_pretrained_cfg(config.name, config.weights)
     return tagged["hf_hub"].rstrip("/") if tagged and tagged.get("hf_hub") else config.weights
+
+
+def _described(path: Path) -> dict[str, Any]:
+    description = read_json(path)
+    if not {"vision_cfg", "text_cfg"} <= description.get("model_cfg", {}).keys():
+        raise EncoderError(
+            f"{path} describes no model of two towers; restore the `model_cfg` with `vision_cfg` "
+            "and `text_cfg` that open_clip writes"
+        )
+    return description
 
 
 def _built_in(config: EncoderConfig) -> dict[str, Any]:
@@ -94,17 +112,18 @@ def _build(config: EncoderConfig, description: dict[str, Any]) -> Any:
         return architecture(**cfg)
     except (TypeError, ValueError, OSError) as error:
         raise EncoderError(
-            f"open_clip cannot build {config.name!r}: {error}; check {CONFIG} and `kwargs`"
+            f"open_clip cannot build {config.name!r}: {one_line(error)}; "
+            f"check {CONFIG} and `kwargs`"
         ) from error
 
 
 def _fill(config: EncoderConfig, model: Any, path: Path) -> None:
     try:
         open_clip.load_checkpoint(model, str(path))
-    except (RuntimeError, KeyError, OSError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, OSError, ValueError) as error:
         raise EncoderError(
-            f"{path} does not fit open_clip's {config.name!r}: {error}; give the weights of this "
-            f"architecture, with their {CONFIG}"
+            f"{path} does not fit open_clip's {config.name!r}: {one_line(error)}; give the "
+            f"weights of this architecture, with their {CONFIG}"
         ) from error
 
 
@@ -174,24 +193,29 @@ def _text_encoder(
 def _text_preprocess(
     config: EncoderConfig, text_cfg: dict[str, Any], files: Files | None
 ) -> tuple[Path, TextPreprocess]:
-    """open_clip's rule: its own tokenizer, unless the config names another (`hf_tokenizer_name`),
-    whose `tokenizer.json` then lies beside the weights."""
+    """open_clip's own tokenizer, unless the config names another (`hf_tokenizer_name`) or has
+    another vocabulary: then a `tokenizer.json` lies beside the weights."""
     stated = text_cfg.get("context_length", 77)
     if config.context_length not in (None, stated):
         raise EncoderError(
             f"the text tower of {config.name!r} reads exactly {stated} tokens, the recipe says "
             f"{config.context_length}; leave `context_length` out"
         )
-    if not text_cfg.get("hf_tokenizer_name"):
+    own_vocabulary = text_cfg.get("vocab_size", CLIP_VOCABULARY) == CLIP_VOCABULARY
+    if not text_cfg.get("hf_tokenizer_name") and own_vocabulary:
         file = clip_tokenizer_file()
         return file, text_preprocess(file, stated, clean="clip_lower")
     options = {"clean": "whitespace", **text_cfg.get("tokenizer_kwargs", {})}
     clean = options.pop("clean")
     file = files.beside("tokenizer.json") if files else None
-    if file is None or options or clean not in ("whitespace", "canonicalize"):
+    if file is None:
         raise EncoderError(
-            f"the tokenizer of {config.name!r} cannot be used: "
-            + (f"{options or clean} is not supported" if file else "no tokenizer.json")
-            + "; put a tokenizer.json that does all of it beside the weights"
+            f"encoder `{config.name}` has a vocabulary of its own and no tokenizer.json beside its "
+            "weights; put it there"
+        )
+    if options or clean not in ("whitespace", "canonicalize"):
+        raise EncoderError(
+            f"encoder `{config.name}` asks of its tokenizer {text_cfg['tokenizer_kwargs']}, which "
+            "is not supported; give this text encoder as an ONNX file"
         )
     return file, text_preprocess(file, stated, clean=f"clip_{clean}", pad_id=pad_id_of(file, files))

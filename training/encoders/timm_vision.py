@@ -18,6 +18,7 @@ from training.encoders.encoder import Encoder, TorchBackbone
 from training.encoders.pixels import ImageModule, width_of_images
 from training.encoders.weights import (
     find_files,
+    one_line,
     read_safetensors,
     revision_of_files,
     revision_of_tensors,
@@ -85,7 +86,7 @@ def _create(config: EncoderConfig, loading: dict[str, Any]) -> Any:
         return timm.create_model(config.name, **{"num_classes": 0, **config.kwargs}, **loading)
     except TypeError as error:
         raise EncoderError(
-            f"timm cannot build {config.name!r} with {dict(config.kwargs)}: {error}; "
+            f"timm cannot build {config.name!r} with {dict(config.kwargs)}: {one_line(error)}; "
             "check `kwargs` in the recipe"
         ) from error
 
@@ -105,7 +106,8 @@ def _filled(config: EncoderConfig, path: Path) -> Any:
         model = _create(config, {"pretrained": True, "pretrained_cfg_overlay": overlay})
     except (RuntimeError, KeyError) as error:
         raise EncoderError(
-            f"{path} does not fit timm's {config.name!r}: {error}; give the weights of this model"
+            f"{path} does not fit timm's {config.name!r}: {one_line(error)}; give the "
+            "weights of this model"
         ) from error
     model.pretrained_cfg.pop("state_dict", None)
     return model

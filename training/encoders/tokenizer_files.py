@@ -9,7 +9,6 @@ import atexit
 import functools
 import gzip
 import hashlib
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
 from koine.streams import TextPreprocess
-from training.encoders.weights import Files
+from training.encoders.weights import Files, read_json
 
 START, END = "<start_of_text>", "<end_of_text>"
 _MERGES = 49152 - 256 - 2
@@ -66,12 +65,12 @@ def text_preprocess(file: Path, context_length: int, **fields: Any) -> TextPrepr
 def pad_id_of(file: Path, files: Files | None) -> int:
     """The padding token's id: of `tokenizer_config.json`, else of the file itself, else 0."""
     beside = files.beside("tokenizer_config.json") if files else None
-    stated = json.loads(beside.read_text()).get("pad_token") if beside else None
+    stated = read_json(beside).get("pad_token") if beside else None
     if isinstance(stated, dict):
         stated = stated["content"]
     if stated is not None:
         token = Tokenizer.from_file(str(file)).token_to_id(stated)
         if token is not None:
             return token
-    padding = json.loads(file.read_text()).get("padding")
+    padding = read_json(file).get("padding")
     return padding["pad_id"] if padding else 0

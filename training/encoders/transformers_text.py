@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from koine.streams import EncoderIdentity, TextPreprocess
 from training.encoders.config import EncoderConfig
 from training.encoders.encoder import Encoder, TorchBackbone
 from training.encoders.tokenizer_files import pad_id_of, text_preprocess
-from training.encoders.weights import Files, find_files, revision_of_files
+from training.encoders.weights import Files, find_files, one_line, read_json, revision_of_files
 
 WEIGHTS = ("model.safetensors",)
 
@@ -89,7 +88,7 @@ def _model(config: EncoderConfig, folder: Path) -> Any:
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise EncoderError(
-            f"transformers cannot load {folder}: {error}; put a model of its format there"
+            f"transformers cannot load {folder}: {one_line(error)}; put a model of its format there"
         ) from error
     missing = [name for name in info["missing_keys"] if not name.startswith("pooler.")]
     if missing:
@@ -104,7 +103,7 @@ def _text_preprocess(
     config: EncoderConfig, model: Any, tokenizer: Path, files: Files
 ) -> TextPreprocess:
     beside = files.beside("tokenizer_config.json")
-    stated = json.loads(beside.read_text()).get("model_max_length") if beside else None
+    stated = read_json(beside).get("model_max_length") if beside else None
     limits = [getattr(model.config, "max_position_embeddings", None), stated]
     longest = int(min((limit for limit in limits if limit), default=512))
     if config.context_length is not None and config.context_length > longest:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import textwrap
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import httpx
 import huggingface_hub
 import safetensors.torch
 import torch
@@ -72,6 +75,11 @@ class LocalFile:
     path: Path
 
     def weights(self, *names: str) -> Path:
+        suffix = Path(names[0]).suffix
+        if self.path.suffix != suffix:
+            raise EncoderError(
+                f"{self.path} is no {suffix} file; give one (pickled weights are never read)"
+            )
         return self.path
 
     def beside(self, name: str) -> Path | None:
@@ -130,16 +138,20 @@ class Hub:
             raise self._missing("the hub stopped answering") from error
         except errors.EntryNotFoundError:
             return None
-        except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as error:
-            raise self._missing(str(error).splitlines()[0]) from error
+        except (errors.HTTPError, OSError) as error:
+            raise self._missing(one_line(error)) from error
 
     def _reach(self) -> None:
         if constants.HF_HUB_OFFLINE:
             raise self._missing("HF_HUB_OFFLINE is set")
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         try:
-            httpx.head(constants.ENDPOINT, timeout=_HUB_SECONDS)
-        except httpx.HTTPError as error:
-            raise self._missing(f"{constants.ENDPOINT} cannot be reached: {error}") from error
+            urllib.request.urlopen(request, timeout=_HUB_SECONDS).close()
+        except urllib.error.HTTPError:
+            return  # it answers: what it has is asked for next
+        except OSError as error:
+            reason = f"{constants.ENDPOINT} cannot be reached: {one_line(error)}"
+            raise self._missing(reason) from error
 
     def _missing(self, reason: str) -> EncoderError:
         return EncoderError(
@@ -159,6 +171,22 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
             f"{path} is no readable safetensors file: {error}; replace it (pickled weights are "
             "never read)"
         ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object beside the weights; EncoderError if the file holds none."""
+    try:
+        described = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path} cannot be read: {error}; restore the file") from error
+    if not isinstance(described, dict):
+        raise EncoderError(f"{path} holds no JSON object; restore the file")
+    return described
+
+
+def one_line(error: Exception) -> str:
+    """A library's message, which may run over many lines, short enough for a sentence."""
+    return textwrap.shorten(str(error), 300, placeholder=" …")
 
 
 def revision_of_files(*paths: Path) -> str:
