@@ -31,14 +31,20 @@ class OnnxBackbone:
         wanted = ["CPUExecutionProvider"]
         if device.startswith("cuda"):
             wanted.insert(0, "CUDAExecutionProvider")
-        self._session = onnxruntime.InferenceSession(path, providers=wanted)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what fails is raised as well
+        self._session = onnxruntime.InferenceSession(path, options, providers=wanted)
 
     def __call__(self, batch: ImagesNHWC | Tokens) -> ActsND:
-        feeds: dict[str, np.ndarray] = {"image": batch}  # type: ignore[dict-item]
+        return self.output(batch)
+
+    def output(self, batch: ImagesNHWC | Tokens) -> np.ndarray:
+        """What the graph gives, of whatever shape."""
+        feeds = {"image": batch}
         if isinstance(batch, Tokens):
             feeds = dict(zip(TEXT_INPUTS, batch, strict=True))
-        (acts_ND,) = self._session.run(["acts"], feeds)
-        return np.asarray(acts_ND)
+        (output,) = self._session.run(["acts"], feeds)
+        return np.asarray(output)
 
 
 def load_onnx(config: EncoderConfig, folder: Path | None, device: str) -> Encoder:
@@ -51,12 +57,12 @@ def load_onnx(config: EncoderConfig, folder: Path | None, device: str) -> Encode
     model = as_backbone(model, path, spec)
     file = Path(tempfile.mkdtemp(dir=_folder())) / "backbone.onnx"
     onnx.save_model(model, file, save_as_external_data=False)
-    backbone = OnnxBackbone(file, device)
+    backbone, d_in = _tried(file, device, path, spec)
     return Encoder(
         identity=EncoderIdentity(
             kind="onnx", name=config.name, revision=revision, pooling=config.pooling
         ),
-        d_in=_width(backbone, path, spec),
+        d_in=d_in,
         preprocess=spec,
         backbone=backbone,
         tokenizer_file=tokenizer,
@@ -113,23 +119,26 @@ def _preprocess(
     return text_preprocess(tokenizer, config.context_length, **options), tokenizer
 
 
-def _width(backbone: OnnxBackbone, path: Path, spec: ImagePreprocess | TextPreprocess) -> int:
-    """Width D, from two items: a file with a fixed batch size fails here, not hours later."""
+def _tried(
+    file: Path, device: str, path: Path, spec: ImagePreprocess | TextPreprocess
+) -> tuple[OnnxBackbone, int]:
+    """The backbone and its width D, from two items: a fixed batch size fails here at once."""
     if isinstance(spec, ImagePreprocess):
         batch = np.zeros((2, spec.crop_size, spec.crop_size, 3), np.uint8)
     else:
         ones_NT = np.ones((2, spec.context_length), np.int64)
         batch = Tokens(ones_NT, ones_NT)
     try:
-        acts_ND = backbone(batch)
+        backbone = OnnxBackbone(file, device)
+        output = backbone.output(batch)
     except Exception as error:  # ONNX Runtime's errors share no base
         raise EncoderError(
             f"{path} does not run on two items: {one_line(error)}; export it with a dynamic "
             "batch axis and for the size of the recipe's preprocessing"
         ) from error
-    if acts_ND.ndim != 2 or len(acts_ND) != 2:
+    if output.ndim != 2 or len(output) != 2:
         raise EncoderError(
-            f"{path} gives {acts_ND.shape} for two items, one vector each is needed; put the "
+            f"{path} gives {output.shape} for two items, one vector each is needed; put the "
             "pooling into the graph"
         )
-    return acts_ND.shape[1]
+    return backbone, output.shape[1]
