@@ -1,0 +1,175 @@
+"""The service as BentoML runs it: a real process, a real socket."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from koine.artifact import Artifact
+from tests.service.inputs import image_item, png
+from tests.service.process import BENTOML, ROOT, Server, bentoml_serve, environment
+
+FORBIDDEN = ("torch", "torchvision", "timm", "open_clip", "transformers", "training")
+
+
+@pytest.fixture(scope="module")
+def server(tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    settings = {
+        "KOINE_ARTIFACT": str(tiny_artifact.path),
+        "KOINE_PROVIDER": "cpu",
+        "KOINE_MAX_BODY_BYTES": str(4 * 2**20),
+    }
+    with bentoml_serve(tmp_path_factory.mktemp("bentoml"), settings=settings) as server:
+        yield server
+
+
+def test_importing_the_service_loads_no_training_code(tmp_path: Path) -> None:
+    code = f"""
+import sys, service.app
+print([m for m in sys.modules if m.split(".")[0] in {FORBIDDEN}])
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(tmp_path), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[]"
+
+
+def test_real_requests_are_answered(server: Server) -> None:
+    body = {"inputs": [image_item(1), {"text": "a dog on grass"}]}
+    answer = server.client.post("/v1/encode", json=body)
+    assert answer.status_code == 200, answer.text
+    assert [list(r["codes"]) for r in answer.json()["results"]] == [
+        ["tiny_a", "tiny_b"], ["tiny_text"],
+    ]  # fmt: skip
+    raw = server.client.post("/v1/encode", content=png(1), headers={"content-type": "image/png"})
+    assert raw.json()["results"][0]["codes"].keys() == {"tiny_a", "tiny_b"}
+    form = server.client.post("/v1/encode", files={"image": ("a.png", png(1), "image/png")})
+    assert form.json()["results"][0]["codes"].keys() == {"tiny_a", "tiny_b"}
+
+
+def test_items_of_different_clients_share_batches(server: Server) -> None:
+    def batches() -> tuple[float, float]:
+        text = server.client.get("/metrics").text
+        return tuple(
+            sum(
+                float(line.rsplit(" ", 1)[1])
+                for line in text.splitlines()
+                if line.startswith(f'koine_batch_items_{kind}{{queue="tiny_text"}}')
+            )
+            for kind in ("count", "sum")
+        )  # type: ignore[return-value]
+
+    def one(n: int) -> int:
+        return httpx.post(url, json={"inputs": [{"text": "a dog"}] * (1 + n % 3)}).status_code
+
+    url = str(server.client.base_url.join("/v1/encode"))
+    passes, items = batches()
+    with ThreadPoolExecutor(16) as clients:
+        assert list(clients.map(one, range(60))) == [200] * 60
+    passes_after, items_after = batches()
+    assert items_after - items == 120
+    assert passes_after - passes < 60
+
+
+def test_a_body_beyond_the_limit_is_413_whether_declared_or_not(server: Server) -> None:
+    headers = {"content-type": "application/json"}
+    declared = server.client.post("/v1/encode", content=b" " * (5 * 2**20), headers=headers)
+    assert declared.status_code == 413
+    chunks = (b" " * 65536 for _ in range(100))
+    streamed = server.client.post("/v1/encode", content=chunks, headers=headers)
+    assert streamed.status_code == 413
+    assert "4194304" in streamed.json()["detail"]
+
+
+def test_koine_answers_every_path_itself(server: Server) -> None:
+    assert server.client.get("/livez").json() == {"status": "alive"}
+    assert server.client.get("/healthz").json() == {"status": "alive"}
+    assert server.client.get("/readyz").json() == {"status": "ready"}
+    for path in ("/", "/schema.json", "/docs.json", "/static_content/index.css"):
+        answer = server.client.get(path)
+        assert answer.status_code == 404, path
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert "bentoml_" not in server.client.get("/metrics").text
+
+
+def test_the_docs_page_needs_no_other_host(server: Server) -> None:
+    page = server.client.get("/docs").text
+    assert "http" not in page
+    for asset in ("docs/assets/swagger-ui-bundle.js", "docs/assets/swagger-ui.css", "openapi.json"):
+        assert asset in page
+        assert server.client.get(f"/{asset}").status_code == 200
+
+
+def test_nothing_is_logged_for_a_request(server: Server) -> None:
+    before = server.log
+    server.client.post("/v1/encode", json={"inputs": [{"text": "a secret word"}]})
+    server.client.get("/nope")
+    assert server.log == before
+
+
+def test_a_request_in_flight_survives_sigterm(tiny_artifact: Artifact, tmp_path: Path) -> None:
+    settings = {"KOINE_ARTIFACT": str(tiny_artifact.path), "KOINE_PROVIDER": "cpu"}
+    with bentoml_serve(tmp_path, settings=settings) as server:
+        body = {"inputs": [image_item(n) for n in range(256)]}
+        answers: list[httpx.Response] = []
+        sending = threading.Thread(
+            target=lambda: answers.append(server.client.post("/v1/encode", json=body))
+        )
+        sending.start()
+        _wait_until_busy(str(server.client.base_url))
+        server.process.send_signal(signal.SIGTERM)
+        sending.join(30)
+        assert [answer.status_code for answer in answers] == [200]
+        assert all("codes" in result for result in answers[0].json()["results"])
+        assert server.process.wait(20) == 0
+
+
+def _wait_until_busy(url: str) -> None:
+    deadline = time.monotonic() + 10
+    while "koine_inflight_requests 1.0" not in httpx.get(f"{url}/metrics").text:
+        assert time.monotonic() < deadline
+
+
+def refusal(tmp_path: Path, **settings: str) -> str:
+    """What a server that refuses to start prints."""
+    run = subprocess.run(
+        [str(BENTOML), "serve", "service.app:ConceptService", "--port", "0"], cwd=ROOT,
+        env=environment(tmp_path, **settings), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert run.returncode != 0
+    return run.stdout + run.stderr
+
+
+def test_no_artifact_is_one_sentence(tmp_path: Path) -> None:
+    assert refusal(tmp_path).splitlines() == [
+        "koine: The artifact cannot be used: KOINE_ARTIFACT is not set; set it to the directory "
+        "that `export` wrote, such as KOINE_ARTIFACT=runs/demo/artifact"
+    ]
+
+
+def test_a_changed_artifact_is_one_sentence(tiny_artifact: Artifact, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_artifact.path, tmp_path / "artifact")
+    weights = copy / "decoders.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    (line,) = refusal(tmp_path, KOINE_ARTIFACT=str(copy)).splitlines()
+    assert "decoders.safetensors was changed" in line
+
+
+def test_a_bad_setting_is_one_sentence(tmp_path: Path) -> None:
+    (line,) = refusal(tmp_path, KOINE_MAX_BATCH="many").splitlines()
+    assert "KOINE_MAX_BATCH='many'" in line
