@@ -7,6 +7,7 @@ exported by the commands that users type.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -20,6 +21,7 @@ from starlette.testclient import TestClient
 
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
+from koine.errors import ExportError
 from koine.sessions import CPU
 from koine.types import Mode
 from tests.service.conftest import serving
@@ -27,6 +29,7 @@ from training.__main__ import main
 from training.checkpoint import load_model
 from training.configs import FitConfig
 from training.encoders import Encoder, EncoderConfig, load_encoder
+from training.export.build import export
 from training.export.samples import sample_images
 from training.model import AlignedDictionary, dense
 from training.recipes import RECIPES, Recipe
@@ -62,6 +65,7 @@ ITEMS = 12
 
 
 class Ladder(NamedTuple):
+    run: Path
     artifact: Artifact
     model: AlignedDictionary
     encoders: dict[str, Encoder]
@@ -83,6 +87,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Ladder:
         ):
             assert main(words) == 0, words
     return Ladder(
+        Path(run),
         Artifact.open(out),
         load_model(Path(run)),
         {name: load_encoder(config) for name, config in STREAMS.items()},
@@ -187,6 +192,22 @@ def test_torch_equals_onnx_runtime_equals_the_service(ladder: Ladder, mode: Mode
     check(torch_answer, service_answer, scores)
     for name in STREAMS:
         np.testing.assert_allclose(koine_answer.fvu[name], service_answer.fvu[name], rtol=TOLERANCE)
+
+
+def test_an_encoder_that_did_not_make_the_store_is_refused(
+    ladder: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = dataclasses.replace(STREAMS["vit"], weights="random:3")
+    recipe = dataclasses.replace(RECIPE, streams={**STREAMS, "vit": other})
+    monkeypatch.setitem(RECIPES, "ladder", lambda: recipe)
+    with pytest.raises(ExportError, match="encoder of stream `vit` is not the one that made"):
+        export(ladder.run, tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_recipe_is_not_known_is_refused(ladder: Ladder, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"names no known recipe \(got 'ladder'\)"):
+        export(ladder.run, tmp_path / "a")
 
 
 def test_the_artifact_tells_where_it_comes_from(ladder: Ladder) -> None:
