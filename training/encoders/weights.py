@@ -131,6 +131,8 @@ class Hub:
         cached = huggingface_hub.try_to_load_from_cache(self.repository, name)
         if isinstance(cached, str):
             return Path(cached)
+        if cached is not None:
+            return None  # the cache knows that the repository has no such file
         self._reach()
         try:
             return Path(huggingface_hub.hf_hub_download(self.repository, name))

@@ -131,7 +131,9 @@ def test_a_folder_without_safetensors_says_which_names(tmp_path: Path) -> None:
         find_files("m", "model", tmp_path).weights("a.safetensors", "b.safetensors")
 
 
-def test_the_hub_is_read_once_then_its_cache(tmp_path: Path, hub: dict[str, bytes]) -> None:
+def test_the_hub_is_read_once_then_its_cache(
+    tmp_path: Path, hub: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub["/org/model/resolve/main/second.safetensors"] = b"tensors"
     hub["/org/model/resolve/main/config.json"] = b"{}"
     files = find_files("m", "org/model", tmp_path)
@@ -142,7 +144,9 @@ def test_the_hub_is_read_once_then_its_cache(tmp_path: Path, hub: dict[str, byte
     assert described.parent == path.parent
     assert files.beside("other.json") is None
     hub.clear()
-    assert files.weights("second.safetensors") == path
+    point_at(CLOSED, monkeypatch)
+    assert files.weights("first.safetensors", "second.safetensors") == path
+    assert files.beside("other.json") is None
 
 
 def test_a_repository_of_pickles_is_refused(tmp_path: Path, hub: dict[str, bytes]) -> None:
