@@ -29,6 +29,7 @@ PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
 OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
 STAGES = ("read", "decode", "queue", "forward", "answer")
+REASONS = ("queue_full", "too_large")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
 _ITEMS = tuple(2**n for n in range(13))
 
@@ -77,7 +78,7 @@ def prepare(queues: Sequence[str]) -> None:
     for queue in queues:
         BATCH_ITEMS.labels(queue)
         QUEUE_ITEMS.labels(queue).set(0)
-    for reason in ("queue_full", "too_large"):
+    for reason in REASONS:
         REJECTED.labels(reason)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -142,34 +141,13 @@ def _wait_until_busy(url: str) -> None:
         assert time.monotonic() < deadline
 
 
-def refusal(tmp_path: Path, **settings: str) -> str:
-    """What a server that refuses to start prints."""
+def test_no_artifact_is_one_sentence(tmp_path: Path) -> None:
     run = subprocess.run(
         [str(BENTOML), "serve", "service.app:ConceptService", "--port", "0"], cwd=ROOT,
-        env=environment(tmp_path, **settings), capture_output=True, text=True, timeout=60,
-        check=False,
+        env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert run.returncode != 0
-    return run.stdout + run.stderr
-
-
-def test_no_artifact_is_one_sentence(tmp_path: Path) -> None:
-    assert refusal(tmp_path).splitlines() == [
+    assert run.returncode == 1
+    assert (run.stdout + run.stderr).splitlines() == [
         "koine: The artifact cannot be used: KOINE_ARTIFACT is not set; set it to the directory "
         "that `export` wrote, such as KOINE_ARTIFACT=runs/demo/artifact"
     ]
-
-
-def test_a_changed_artifact_is_one_sentence(tiny_artifact: Artifact, tmp_path: Path) -> None:
-    copy = shutil.copytree(tiny_artifact.path, tmp_path / "artifact")
-    weights = copy / "decoders.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    (line,) = refusal(tmp_path, KOINE_ARTIFACT=str(copy)).splitlines()
-    assert "decoders.safetensors was changed" in line
-
-
-def test_a_bad_setting_is_one_sentence(tmp_path: Path) -> None:
-    (line,) = refusal(tmp_path, KOINE_MAX_BATCH="many").splitlines()
-    assert "KOINE_MAX_BATCH='many'" in line

@@ -1,0 +1,68 @@
+"""`KOINE_*` variables: read once, refused with their name, unknown ones pointed out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from koine.artifact import Artifact
+from koine.errors import ArtifactError, SettingsError
+from service.pipeline import open_artifact
+from service.settings import Settings, read_settings
+
+
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOINE_ARTIFACT", "/some/where")
+    monkeypatch.setenv("KOINE_MAX_BATCH", "7")
+    monkeypatch.setenv("KOINE_PROVIDER", "cuda")
+    settings = read_settings()
+    assert (settings.artifact, settings.max_batch) == (Path("/some/where"), 7)
+    assert settings.provider == "cuda"
+    assert settings.max_items == Settings().max_items
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("KOINE_MAX_BATCH", "many", "KOINE_MAX_BATCH='many'.*integer"),
+        ("KOINE_MAX_BATCH", "0", "KOINE_MAX_BATCH='0'.*greater than or equal to 1"),
+        ("KOINE_PROVIDER", "gpu", "KOINE_PROVIDER='gpu'.*'auto', 'cpu' or 'cuda'"),
+        ("KOINE_HTTP_PORT", "70000", "KOINE_HTTP_PORT='70000'.*65535"),
+        ("KOINE_MAX_QUEUE", "5", "KOINE_MAX_QUEUE` 5 is smaller than `KOINE_MAX_ITEMS` 256"),
+    ],
+)
+def test_bad_variables_are_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=words):
+        read_settings()
+
+
+def test_unknown_variables_are_pointed_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KOINE_MAX_BACTH", "7")
+    monkeypatch.setenv("KOINE_SERVICE_HOST", "10.0.0.1")  # put there by Kubernetes
+    monkeypatch.setenv("KOINE_PORT_3000_TCP_ADDR", "10.0.0.1")
+    read_settings()
+    assert [record.getMessage() for record in caplog.records] == [
+        "KOINE_MAX_BACTH is no setting of this service and is ignored"
+    ]
+
+
+def test_an_unset_artifact_says_what_to_set() -> None:
+    with pytest.raises(ArtifactError, match="KOINE_ARTIFACT is not set; set it to"):
+        open_artifact(Settings())
+
+
+def test_a_changed_artifact_is_refused(tiny_artifact: Artifact, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_artifact.path, tmp_path / "artifact")
+    weights = copy / "decoders.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ArtifactError, match=r"decoders\.safetensors was changed"):
+        open_artifact(Settings(artifact=copy))
