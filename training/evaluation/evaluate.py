@@ -124,7 +124,7 @@ def _dictionary(
 ) -> dict[str, Any]:
     specs = {stream.name: stream for stream in store.streams}
     return {
-        "run": run.resolve().name,
+        "run": "/".join(run.resolve().parts[-2:]),
         "recipe": record["recipe"],
         "method": config.method,
         "selection": config.selection,
