@@ -46,6 +46,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
     part = path.with_name(f"{path.name}.tmp")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, part, metadata={"facts": json.dumps(facts)})
+    part.chmod(0o644)  # safetensors writes for the owner alone; others evaluate and export
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(path)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.configs import FitConfig
 from training.losses import Forward
-from training.model import AlignedDictionary, TopK, dense
+from training.model import AlignedDictionary, TopK, weighted_rows
 
 FIRES_ABOVE = 1e-3
 """A code below this does not count as firing (SPARC's `auxk_threshold`)."""
@@ -90,8 +90,7 @@ class DeadLatents:
 
 def _residual(model: AlignedDictionary, out: Forward, name: str) -> Tensor:
     stream = model.of(name)
-    codes_NC = dense(out.codes[name], model.config.num_concepts)
-    return out.z[name] - (codes_NC @ stream.dictionary_CD + stream.pre_bias_D)
+    return out.z[name] - weighted_rows(out.codes[name], stream.dictionary_CD) - stream.pre_bias_D
 
 
 def _replant(

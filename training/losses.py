@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from training.configs import FitConfig
-from training.model import AlignedDictionary, TopK, dense, select
+from training.model import AlignedDictionary, TopK, select, weighted_rows
 
 
 class Losses(NamedTuple):
@@ -63,15 +63,16 @@ def losses(
 ) -> Losses:
     """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out."""
     names = list(out.z)
-    codes = {n: dense(out.codes[n], model.config.num_concepts) for n in names}
     self_terms: list[Tensor] = []
     cross_terms: list[Tensor] = []
     aux_terms: list[Tensor] = []
     for t, target in enumerate(names):
         sources = names if config.cross_weight > 0 else [target]
-        stacked_MC = torch.cat([codes[s] for s in sources])
+        stacked = TopK(
+            *(torch.cat(parts) for parts in zip(*(out.codes[s] for s in sources), strict=True))
+        )
         stream = model.of(target)
-        decoded_MD = (stacked_MC @ stream.dictionary_CD).float() + stream.pre_bias_D
+        decoded_MD = weighted_rows(stacked, stream.dictionary_CD) + stream.pre_bias_D
         for source, recon_ND in zip(sources, decoded_MD.chunk(len(sources)), strict=True):
             s = names.index(source)
             both_N = present_NS[:, s] & present_NS[:, t]

@@ -124,7 +124,7 @@ class AlignedDictionary(nn.Module):
     def decode(self, name: str, codes: TopK) -> Float[Tensor, "N D"]:
         """Unit-norm activations of stream `name` that the codes of any stream stand for."""
         stream = self.of(name)
-        z_ND = dense(codes, self.config.num_concepts) @ stream.dictionary_CD + stream.pre_bias_D
+        z_ND = weighted_rows(codes, stream.dictionary_CD) + stream.pre_bias_D
         return z_ND / stream.scale + stream.shift_D
 
 
@@ -151,6 +151,13 @@ def strongest_first(codes: TopK) -> TopK:
     values_NK = codes.values_NK.gather(1, order_NK)
     values_NK, order_NK = values_NK.sort(dim=1, descending=True, stable=True)
     return TopK(indices_NK.gather(1, order_NK), values_NK)
+
+
+def weighted_rows(codes: TopK, dictionary_CD: Float[Tensor, "C D"]) -> Float[Tensor, "N D"]:
+    """codes · dictionary, reading only the K rows that each item activates."""
+    return nn.functional.embedding_bag(
+        codes.indices_NK, dictionary_CD, per_sample_weights=codes.values_NK, mode="sum"
+    )
 
 
 def dense(codes: TopK, num_concepts: int) -> Float[Tensor, "N C"]:
