@@ -70,9 +70,10 @@ def staged(out: Path) -> Iterator[Path]:
         raise ExportError(f"{out} is a file or a link; give a directory that may be written")
     if out.is_dir() and any(out.iterdir()) and not is_artifact(out):
         raise ExportError(f"{out} holds files but no artifact; give another --out or empty it")
+    out = out.absolute()
     folder, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old.tmp")
-    for stale in (folder, old):  # left by an export that was killed
-        shutil.rmtree(stale, ignore_errors=True)
+    _put_back(old, out)  # after an export that was killed
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -81,8 +82,8 @@ def staged(out: Path) -> Iterator[Path]:
             out.rename(old)
         folder.rename(out)
     finally:
+        _put_back(old, out)
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_artifact(folder: Path, draft: Draft) -> Artifact:
@@ -112,6 +113,13 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
     manifest = manifest.model_copy(update={"files": _entries(folder)})
     (folder / m.MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Artifact.open(folder)
+
+
+def _put_back(old: Path, out: Path) -> None:
+    """Returns what was moved aside, unless its successor has arrived."""
+    if old.exists() and not out.exists():
+        old.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _num_concepts(draft: Draft) -> int:

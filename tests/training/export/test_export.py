@@ -153,6 +153,19 @@ def test_what_a_killed_export_left_is_cleared(koine_run: Path, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact"]
 
 
+def test_an_artifact_that_a_killed_export_had_moved_aside_comes_back(
+    koine_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, aside = tmp_path / "artifact", tmp_path / ".artifact.old.tmp"
+    digest = export(koine_run, out).artifact.digest
+    out.rename(aside)
+    monkeypatch.setattr(artifact_module, "write_heads", perturbing("encoder_CD", 0.1))
+    with pytest.raises(ExportError):
+        export(koine_run, out)
+    assert Artifact.open(out).digest == digest
+    assert not aside.exists()
+
+
 def perturbing(tensor: str, amount: float) -> Callable[..., None]:
     """`write_heads`, then one stream's tensor changed in the weights file."""
 
