@@ -25,6 +25,7 @@ from training.demo.streams import ENCODERS
 TRAIN_SEED, HELD_OUT_SEED = 101, 202
 HELD_OUT, PROBE_TRAIN, RETRIEVED = 4000, 3000, 500
 UNTRAINED_SEED = 9
+CLIP_BATCH, VISION_BATCH = 256, 192
 
 
 def main() -> None:
@@ -33,19 +34,30 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     shots = take_shots(args.images, TRAIN_SEED)
     started = time.monotonic()
-    model, tokenizer = clip.train_clip(shots, steps=args.clip_steps, batch=256, seed=args.seed)
+    model, tokenizer = clip.train_clip(
+        shots, steps=args.clip_steps, alike_steps=args.alike_steps, batch=CLIP_BATCH, seed=args.seed
+    )
     clip_s = time.monotonic() - started
     clip.save_clip(model, tokenizer, args.out / "clip")
     started = time.monotonic()
-    seer = vision.train_vision(shots, steps=args.vision_steps, batch=256, seed=args.seed)
+    seer = vision.train_vision(shots, steps=args.vision_steps, batch=VISION_BATCH, seed=args.seed)
     vision_s = time.monotonic() - started
     vision.save_vision(seer, args.out / "vision")
     report = {
         "images": args.images,
         "seed": args.seed,
         "threads": args.threads,
-        "clip": {"steps": args.clip_steps, "batch": 256, "seconds": round(clip_s)},
-        "vision": {"steps": args.vision_steps, "batch": 256, "seconds": round(vision_s)},
+        "clip": {
+            "steps": args.clip_steps,
+            "alike_steps": args.alike_steps,
+            "batch": CLIP_BATCH,
+            "seconds": round(clip_s),
+        },
+        "vision": {
+            "steps": args.vision_steps,
+            "batch": VISION_BATCH,
+            "seconds": round(vision_s),
+        },
         "trained": measure(model, tokenizer, seer),
         "untrained": _untrained(tokenizer),
     }
@@ -89,9 +101,10 @@ def _untrained(tokenizer: Tokenizer) -> dict[str, object]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ENCODERS, help="folder for clip/ and vision/")
-    parser.add_argument("--images", type=int, default=48_000, help="scenes to train on")
-    parser.add_argument("--clip-steps", type=int, default=1000)
-    parser.add_argument("--vision-steps", type=int, default=800)
+    parser.add_argument("--images", type=int, default=24_000, help="scenes to train on")
+    parser.add_argument("--clip-steps", type=int, default=500)
+    parser.add_argument("--alike-steps", type=int, default=700)
+    parser.add_argument("--vision-steps", type=int, default=450)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser

@@ -1,12 +1,14 @@
 """Trains the demo's timm vision model on unlabelled scenes by self-supervision (SimCLR).
 
 Two random views of a scene must find each other among those of the batch (Chen et al., 2020).
-Crops are mild and colours mostly kept, since place and colour are concepts of the corpus; a view
-now and then loses its colours, or colour alone would do.
+Crops are mild and colours mostly kept, since place and colour are concepts of the corpus. Two
+things keep background and colour from being all that is learnt: a view now and then loses its
+colours, and each batch holds scenes that an untrained model takes for alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.demo.clip import pixels, rate, update
+from training.demo.quality import activations
 from training.demo.shots import Shots
 from training.demo.streams import VISION
 from training.progress import progress
 
 TEMPERATURE = 0.2
+GROUPS_PER_BATCH = 2
 VISION_WIDTH = VISION.kwargs["channels"][-1]
 
 
@@ -45,10 +49,10 @@ def train_vision(shots: Shots, *, steps: int, batch: int, seed: int) -> nn.Modul
     )
     learner = nn.Sequential(model, head)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1, weight_decay=0.02)
-    rng = np.random.default_rng(seed)
+    batches = _alike(shots, model, batch, seed)
     with progress(steps, "training the vision model") as bar:
         for step in range(steps):
-            rows_N = rng.integers(0, len(shots.images_NHWC), batch)
+            rows_N = next(batches)
             images_NCHW = pixels(shots.images_NHWC[rows_N])
             views_NCHW = torch.cat([random_view(images_NCHW), random_view(images_NCHW)])
             with torch.autocast("cpu", torch.bfloat16):
@@ -59,8 +63,21 @@ def train_vision(shots: Shots, *, steps: int, batch: int, seed: int) -> nn.Modul
     return model.eval()
 
 
+def _alike(shots: Shots, untrained: nn.Module, batch: int, seed: int) -> Iterator[Tensor]:
+    """Rows of `GROUPS_PER_BATCH` scenes with their neighbours in the untrained model's view."""
+    untrained.eval()
+    acts_ND = activations(lambda part: untrained(pixels(part)), shots.images_NHWC)
+    untrained.train()
+    acts_ND = functional.normalize((acts_ND - acts_ND.mean(0)) / (acts_ND.std(0) + 1e-6), dim=-1)
+    rng = np.random.default_rng(seed)
+    while True:
+        anchors_G = torch.from_numpy(rng.integers(0, len(acts_ND), GROUPS_PER_BATCH))
+        likeness_GN = acts_ND[anchors_G] @ acts_ND.T
+        yield likeness_GN.topk(batch // GROUPS_PER_BATCH).indices.flatten().unique()
+
+
 def random_view(images_NCHW: Tensor) -> Tensor:
-    """A crop of each image with jittered light, a fifth of them without colour, with noise."""
+    """A crop of each image with jittered light, a quarter of them without colour, with noise."""
     count = len(images_NCHW)
     side_N = torch.empty(count).uniform_(0.65, 1.0)
     shift_N2 = torch.empty(count, 2).uniform_(-1, 1) * (1 - side_N)[:, None]
@@ -69,7 +86,7 @@ def random_view(images_NCHW: Tensor) -> Tensor:
     theta_N23[:, :, 2] = shift_N2
     grid_NHW2 = functional.affine_grid(theta_N23, list(images_NCHW.shape), align_corners=False)
     views_NCHW = functional.grid_sample(images_NCHW, grid_NHW2, align_corners=False)
-    grey_N111 = (torch.rand(count) < 0.2).float()[:, None, None, None]
+    grey_N111 = (torch.rand(count) < 0.25).float()[:, None, None, None]
     views_NCHW = torch.lerp(views_NCHW, views_NCHW.mean(1, keepdim=True), grey_N111)
     contrast_N111 = torch.empty(count, 1, 1, 1).uniform_(0.75, 1.25)
     light_N111 = torch.empty(count, 1, 1, 1).uniform_(-0.2, 0.2)
