@@ -3,7 +3,7 @@
 Two float32 sums of D terms in another order differ by about √D · 6e-8 of their size: 2e-6 at
 D = 1024. `HEAD_TOLERANCE` is five times that, relative to the item's largest pre-code, and bounds
 both the values and how far apart two scores may lie that count as tied. A backbone multiplies
-through dozens of layers: ViT-L/14 is 1e-6 of the activations' norm apart, MobileNetV2 4e-6 (x86-64);
+through dozens of layers: ViT-L/14 is 1e-6 of the activations' norm apart, MobileNetV2 4e-6;
 `BACKBONE_TOLERANCE` leaves room for other processors' kernels.
 """
 
