@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import bentoml
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from koine.errors import ArtifactError, SettingsError
 from service.pipeline import open_artifact
 from service.routes import create_app
-from service.settings import Settings, read_settings
+from service.settings import PREFIX, Settings, read_settings
 
 
 def _settings_or_exit() -> Settings:
@@ -57,9 +58,11 @@ class ConceptService:
     def check() -> None:
         """Refuses to start, in one sentence, without a whole artifact."""
         try:
-            open_artifact(SETTINGS)
+            artifact = open_artifact(SETTINGS)
         except ArtifactError as error:
             sys.exit(f"koine: {error.title}: {error}")
+        # workers of a Bento run in its folder: a relative path would mean another place there
+        os.environ[f"{PREFIX}ARTIFACT"] = str(artifact.path.absolute())
 
 
 ConceptService.add_asgi_middleware(OwnRoutes, own=APP)  # pyright: ignore[reportArgumentType]
