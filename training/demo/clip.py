@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +23,8 @@ from tokenizers import (
 from torch import Tensor
 from torch.nn import functional
 
-from training.demo.captions import CAPTIONS
 from training.demo.scenes import SIDE
 from training.demo.shots import Shots
-from training.demo.vocabulary import BACKGROUNDS, COLOURS, LABELS
 from training.progress import progress
 
 CONTEXT_LENGTH = 32
@@ -111,80 +108,31 @@ def pixels(images_NHWC: Tensor) -> Tensor:
     return images_NHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_clip(
-    shots: Shots, *, steps: int, alike_steps: int, batch: int, seed: int
-) -> tuple[CLIP, Tokenizer]:
-    """The pair after `steps` of InfoNCE over images and one of their captions each, then
-    `alike_steps` in which half of a batch shares a background and a colour.
-
-    Background and colours alone tell most scenes of a mixed batch apart; among scenes that share
-    them only shape, texture, size and place do.
-    """
+def train_clip(shots: Shots, *, steps: int, batch: int, seed: int) -> tuple[CLIP, Tokenizer]:
+    """The pair after `steps` of InfoNCE over images and one of their captions each."""
     torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     tokenizer = make_tokenizer(caption for item in shots.captions for caption in item)
-    model = make_model(tokenizer)
-    _contrast(model, tokenizer, shots, _mixed(shots, batch, seed), steps, peak=1.5e-3)
-    _contrast(model, tokenizer, shots, _alike(shots, batch, seed + 1), alike_steps, peak=1e-3)
-    return model.eval(), tokenizer
-
-
-class Batch(NamedTuple):
-    """Which images, and which caption of each."""
-
-    rows_N: np.ndarray
-    which_N: np.ndarray
-
-
-def _mixed(shots: Shots, batch: int, seed: int) -> Iterator[Batch]:
-    rng = np.random.default_rng(seed)
-    while True:
-        yield _captioned(rng, rng.integers(0, len(shots.captions), batch))
-
-
-def _alike(shots: Shots, batch: int, seed: int) -> Iterator[Batch]:
-    rng = np.random.default_rng(seed)
-    has = {label: shots.labels_NL[:, column].numpy() for column, label in enumerate(LABELS)}
-    while True:
-        background = list(BACKGROUNDS)[rng.integers(len(BACKGROUNDS))]
-        colour = list(COLOURS)[rng.integers(len(COLOURS))]
-        alike_N = np.flatnonzero(has[background] & has[colour])
-        alike_N = rng.permutation(alike_N)[: batch // 2]
-        rest_N = rng.integers(0, len(shots.captions), batch - len(alike_N))
-        yield _captioned(rng, np.concatenate([alike_N, rest_N]))
-
-
-def _captioned(rng: np.random.Generator, rows_N: np.ndarray) -> Batch:
-    # half of the time the caption that names every object: it tells images apart
-    batch = len(rows_N)
-    return Batch(rows_N, np.where(rng.random(batch) < 0.5, 0, rng.integers(0, CAPTIONS, batch)))
-
-
-def _contrast(
-    model: CLIP,
-    tokenizer: Tokenizer,
-    shots: Shots,
-    batches: Iterator[Batch],
-    steps: int,
-    peak: float,
-) -> None:
-    """`steps` of symmetric InfoNCE with a fresh optimizer."""
-    model.train()
     ids_NCT = torch.stack(
-        [tokenize(tokenizer, [item[c] for item in shots.captions]) for c in range(CAPTIONS)], 1
+        [tokenize(tokenizer, [item[c] for item in shots.captions]) for c in range(5)], 1
     )
+    model = make_model(tokenizer).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1, weight_decay=0.02, betas=(0.9, 0.98))
+    target_N = torch.arange(batch)
     with progress(steps, "training the image-text pair") as bar:
         for step in range(steps):
-            rows_N, which_N = next(batches)
+            rows_N = rng.integers(0, len(shots.captions), batch)
+            # half of the time the caption that names every object: it tells images apart
+            which_N = np.where(rng.random(batch) < 0.5, 0, rng.integers(0, 5, batch))
             logits_NN = _logits(model, shots.images_NHWC[rows_N], ids_NCT[rows_N, which_N])
-            target_N = torch.arange(len(rows_N))
             loss = functional.cross_entropy(logits_NN, target_N) + functional.cross_entropy(
                 logits_NN.T, target_N
             )
-            update(model, optimizer, loss, rate(step, steps, peak=peak))
+            update(model, optimizer, loss, rate(step, steps, peak=1.5e-3))
             with torch.no_grad():
                 model.logit_scale.clamp_(0, math.log(100))
             bar.advance(1, f"loss {loss.item() / 2:.3f}")
+    return model.eval(), tokenizer
 
 
 def _logits(model: CLIP, images_NHWC: Tensor, ids_NT: Tensor) -> Tensor:

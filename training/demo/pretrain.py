@@ -35,7 +35,7 @@ def main() -> None:
     shots = take_shots(args.images, TRAIN_SEED)
     started = time.monotonic()
     model, tokenizer = clip.train_clip(
-        shots, steps=args.clip_steps, alike_steps=args.alike_steps, batch=CLIP_BATCH, seed=args.seed
+        shots, steps=args.clip_steps, batch=CLIP_BATCH, seed=args.seed
     )
     clip_s = time.monotonic() - started
     clip.save_clip(model, tokenizer, args.out / "clip")
@@ -49,7 +49,6 @@ def main() -> None:
         "threads": args.threads,
         "clip": {
             "steps": args.clip_steps,
-            "alike_steps": args.alike_steps,
             "batch": CLIP_BATCH,
             "seconds": round(clip_s),
         },
@@ -103,7 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=ENCODERS, help="folder for clip/ and vision/")
     parser.add_argument("--images", type=int, default=24_000, help="scenes to train on")
     parser.add_argument("--clip-steps", type=int, default=500)
-    parser.add_argument("--alike-steps", type=int, default=700)
     parser.add_argument("--vision-steps", type=int, default=450)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
