@@ -82,21 +82,30 @@ def prepare(queues: Sequence[str]) -> None:
         REJECTED.labels(reason)
 
 
-def forget_dead_workers() -> None:
-    """Takes workers that were killed out of the gauges: their files outlive them."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if folder is None:
-        return
-    pids = {int(path.stem.rsplit("_", 1)[1]) for path in Path(folder).glob("gauge_live*.db")}
-    for pid in pids:
-        if not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            mark_process_dead(pid)
-
-
 def exposition() -> bytes:
     """All metrics, of all workers, in Prometheus' text format."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
         return generate_latest(REGISTRY)
+    _forget_dead_workers(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # pyright: ignore[reportUnknownMemberType]
     return generate_latest(registry)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Takes workers that were killed out of the gauges: their files outlive them."""
+    pids = {int(path.stem.rsplit("_", 1)[1]) for path in folder.glob("gauge_live*.db")}
+    for pid in pids:
+        if not _runs(pid):
+            mark_process_dead(pid)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

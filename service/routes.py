@@ -41,7 +41,6 @@ def create_app(settings: Settings) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        metrics.forget_dead_workers()
         pipeline = app.state.pipeline = Pipeline(settings)
         loading = asyncio.create_task(pipeline.load())
         yield

@@ -211,6 +211,37 @@ def test_a_client_that_leaves_frees_its_places(
     run(tiny_artifact, body, max_queue=4, max_items=4)
 
 
+def test_a_closed_connection_is_noticed(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        held.start()
+        before = await scrape(client)
+        messages: list[dict[str, Any]] = [
+            {"type": "http.request", "body": b'{"inputs": [{"text": "a"}]}', "more_body": False},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(0.05)
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            pass  # nobody listens
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/encode", "headers": []}
+        assert isinstance(client._transport, httpx.ASGITransport)
+        await client._transport.app(scope | {"query_string": b""}, receive, send)
+        held.go.set()
+        after = await scrape(client)
+        assert grown(before, after, "koine_requests_total", "cancelled", "/v1/encode") == 1
+        assert after["koine_queue_items", "tiny_text"] == 0
+
+    run(tiny_artifact, body)
+
+
 def test_the_event_loop_answers_while_images_are_decoded(tiny_artifact: Artifact) -> None:
     async def body(client: httpx.AsyncClient) -> None:
         big = {"inputs": [{"image": b64(png(n))} for n in range(200)]}

@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
+import psutil
 import pytest
 
 from koine.artifact import Artifact
 from tests.service.inputs import image_item, png
 from tests.service.process import BENTOML, ROOT, Server, bentoml_serve, environment
 
+TEXT = {"inputs": [{"text": "a dog"}]}
 FORBIDDEN = ("torch", "torchvision", "timm", "open_clip", "transformers", "training")
 
 
@@ -27,9 +30,25 @@ def server(tiny_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) ->
         "KOINE_ARTIFACT": str(tiny_artifact.path),
         "KOINE_PROVIDER": "cpu",
         "KOINE_MAX_BODY_BYTES": str(4 * 2**20),
+        "KOINE_WORKERS": "2",
     }
     with bentoml_serve(tmp_path_factory.mktemp("bentoml"), settings=settings) as server:
+        wait_for_metric(server, "koine_ready", 2)
         yield server
+
+
+def metric(server: Server, name: str) -> float:
+    """One sample of `/metrics`, over all workers."""
+    lines = server.client.get("/metrics").text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def wait_for_metric(server: Server, name: str, value: float, seconds: float = 60) -> None:
+    """Returns when the sample has this value."""
+    deadline = time.monotonic() + seconds
+    while metric(server, name) != value:
+        assert time.monotonic() < deadline, f"{name} is {metric(server, name)}, not {value}"
+        time.sleep(0.1)
 
 
 def test_importing_the_service_loads_no_training_code(tmp_path: Path) -> None:
@@ -58,28 +77,27 @@ def test_real_requests_are_answered(server: Server) -> None:
     assert form.json()["results"][0]["codes"].keys() == {"tiny_a", "tiny_b"}
 
 
-def test_items_of_different_clients_share_batches(server: Server) -> None:
-    def batches() -> tuple[float, float]:
-        text = server.client.get("/metrics").text
-        return tuple(
-            sum(
-                float(line.rsplit(" ", 1)[1])
-                for line in text.splitlines()
-                if line.startswith(f'koine_batch_items_{kind}{{queue="tiny_text"}}')
-            )
-            for kind in ("count", "sum")
-        )  # type: ignore[return-value]
-
+def test_clients_share_batches_and_workers_share_counters(server: Server) -> None:
     def one(n: int) -> int:
         return httpx.post(url, json={"inputs": [{"text": "a dog"}] * (1 + n % 3)}).status_code
 
+    def counts() -> list[float]:
+        return [
+            metric(server, 'koine_batch_items_count{queue="tiny_text"}'),
+            metric(server, 'koine_batch_items_sum{queue="tiny_text"}'),
+            metric(server, 'koine_items_total{modality="text",outcome="ok"}'),
+            metric(server, 'koine_requests_total{outcome="ok",route="/v1/encode"}'),
+        ]
+
     url = str(server.client.base_url.join("/v1/encode"))
-    passes, items = batches()
+    before = counts()
     with ThreadPoolExecutor(16) as clients:
         assert list(clients.map(one, range(60))) == [200] * 60
-    passes_after, items_after = batches()
-    assert items_after - items == 120
-    assert passes_after - passes < 60
+    passes, items, answered, requests = np.subtract(counts(), before)
+    assert (items, answered, requests) == (120, 120, 60)
+    assert passes < 60
+    assert metric(server, 'koine_queue_items{queue="tiny_text"}') == 0
+    assert metric(server, "koine_inflight_requests") == 0
 
 
 def test_a_body_beyond_the_limit_is_413_whether_declared_or_not(server: Server) -> None:
@@ -137,8 +155,22 @@ def test_a_request_in_flight_survives_sigterm(tiny_artifact: Artifact, tmp_path:
 
 def _wait_until_busy(url: str) -> None:
     deadline = time.monotonic() + 10
-    while "koine_inflight_requests 1.0" not in httpx.get(f"{url}/metrics").text:
+    while "koine_inflight_requests 0.0" in httpx.get(f"{url}/metrics").text:
         assert time.monotonic() < deadline
+
+
+@pytest.mark.slow
+def test_a_killed_worker_comes_back_and_is_not_counted(server: Server) -> None:
+    before = psutil.Process(server.process.pid).children()
+    before[0].kill()
+    psutil.wait_procs(before[:1], timeout=20)
+    wait_for_metric(server, "koine_ready", 1)
+    wait_for_metric(server, "koine_ready", 2)
+    after = psutil.Process(server.process.pid).children()
+    assert len(after) == 2
+    assert len({process.pid for process in (*before, *after)}) == 3
+    for _ in range(10):
+        assert server.client.post("/v1/encode", json=TEXT).status_code == 200
 
 
 def test_no_artifact_is_one_sentence(tmp_path: Path) -> None:
