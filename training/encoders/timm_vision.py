@@ -101,7 +101,7 @@ def _filled(config: EncoderConfig, path: Path) -> Any:
         tensors.pop(f"{head}.bias", None)
     # Through timm's own loading, which adapts checkpoints (position embeddings, old names); an
     # overlay without classifier keeps it strict.
-    overlay = {"state_dict": tensors, "classifier": None, "num_classes": 0, "source": None}
+    overlay = {"state_dict": tensors, "classifier": None, "source": None}
     try:
         model = _create(config, {"pretrained": True, "pretrained_cfg_overlay": overlay})
     except (RuntimeError, KeyError) as error:
