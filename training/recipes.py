@@ -72,7 +72,7 @@ def photos() -> Recipe:
         name="photos",
         source="captions-folder",
         streams={**mobilenets, "minilm": minilm},
-        fit=FitConfig(num_concepts=1024, k=32, steps=540, validate_every=60, checkpoint_every=60),
+        fit=FitConfig(num_concepts=1024, k=32, steps=400, validate_every=50, checkpoint_every=50),
     )
 
 

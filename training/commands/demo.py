@@ -1,4 +1,4 @@
-"""`demo`: the whole product on the built-in corpus, command by command as a user would type them."""
+"""`demo`: the whole product on the built-in corpus, in the commands a user would type."""
 
 from __future__ import annotations
 
