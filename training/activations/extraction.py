@@ -98,11 +98,10 @@ def _fill(
     builder: StoreBuilder, prepared: Iterator[Prepared], encoders: Mapping[str, Encoder], bar: Bar
 ) -> ShardRecord:
     """Write the next shard."""
-    writer = builder.new_shard()
     skipped: list[Skipped] = []
     dropped: list[Skipped] = []
     items = 0
-    try:
+    with builder.new_shard() as writer:
         while batch := list(islice(prepared, builder.plan.batch_size)):
             items += len(batch)
             for one in batch:
@@ -113,9 +112,6 @@ def _fill(
             _append(writer, [one for one in batch if one.skipped is None], encoders, builder.plan)
             bar.advance(len(batch))
         return writer.finish(items, skipped, dropped)
-    except BaseException:
-        writer.abandon()
-        raise
 
 
 def _append(

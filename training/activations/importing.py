@@ -185,8 +185,8 @@ def _write_shard(
     size: int,
     bar: Bar,
 ) -> ShardRecord:
-    start, writer = builder.rows, builder.new_shard()
-    try:
+    start = builder.rows
+    with builder.new_shard() as writer:
         for at in range(start, start + size, CHUNK_ROWS):
             n = min(CHUNK_ROWS, start + size - at)
             vectors = {
@@ -197,9 +197,6 @@ def _write_shard(
             writer.append(_rows(given, at, labels_NL), vectors)
             bar.advance(n)
         return writer.finish(size, [], [])
-    except BaseException:
-        writer.abandon()
-        raise
 
 
 def _read(matrix: Matrix, read: Reader, n: int) -> np.ndarray:

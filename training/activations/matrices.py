@@ -61,6 +61,7 @@ def _open_npy(path: Path, key: str) -> Matrix:
         raise SourceError(f"{path} holds one array and no key {key!r}; leave `#{key}` out.")
     with path.open("rb") as file:
         shape, _, dtype = _header(file, path)
+    np.load(path, mmap_mode="r", allow_pickle=False)  # fails where the file is cut short
 
     @contextmanager
     def reader(start: int) -> Iterator[Reader]:
@@ -148,7 +149,9 @@ def _choose(path: Path, keys: list[str], key: str) -> str:
     )
 
 
-def _header(file: IO[bytes], path: Path) -> tuple[tuple[int, int], bool, np.dtype]:
+def _header(
+    file: IO[bytes] | zipfile.ZipExtFile, path: Path
+) -> tuple[tuple[int, int], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     read = (
         np.lib.format.read_array_header_1_0

@@ -83,7 +83,10 @@ class _GrowingNpy:
 
 
 class ShardWriter:
-    """Gathers one shard in a temporary folder; `finish` renames it to its place."""
+    """Gathers one shard in a temporary folder; `finish` renames it to its place.
+
+    As a context it removes what is there where `finish` was not reached.
+    """
 
     def __init__(self, shards: Path, index: int, widths: Mapping[str, int], dtype: DType) -> None:
         self._place = shards / shard_name(index)
@@ -139,8 +142,10 @@ class ShardWriter:
         fsync_folder(self._place.parent)
         return record
 
-    def abandon(self) -> None:
-        """Close and remove what is there so far."""
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
         for growing in self._acts.values():
             growing.abandon()
         shutil.rmtree(self._folder, ignore_errors=True)

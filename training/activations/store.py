@@ -67,8 +67,6 @@ class ActivationStore:
 
     def split(self, name: Split) -> Int64[np.ndarray, "M"]:
         """Numbers of the rows of a split, ascending."""
-        if name not in SPLITS:
-            raise StoreError(f"There is no split {name!r}; use one of {', '.join(SPLITS)}.")
         return np.flatnonzero(self._index.split_N == SPLITS.index(name)).astype(np.int64)
 
     def counts(self, stream: str) -> Int64[np.ndarray, "M"]:

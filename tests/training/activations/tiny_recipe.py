@@ -1,0 +1,53 @@
+"""A recipe of three tiny untrained encoders; as a module it runs `training` with it.
+
+python -m tests.training.activations.tiny_recipe extract --recipe tiny …
+"""
+
+from __future__ import annotations
+
+import sys
+
+from training.configs import FitConfig
+from training.encoders import Encoder, EncoderConfig, load_encoder
+from training.recipes import RECIPES, Recipe
+
+_CLIP = {
+    "embed_dim": 24,
+    "vision_cfg": {
+        "image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16
+    },
+    "text_cfg": {
+        "context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1
+    },
+}  # fmt: skip
+STREAMS = {
+    "vit": EncoderConfig(
+        kind="timm", modality="image", name="test_vit", weights="random:0", pooling="cls",
+        kwargs={"img_size": 64},
+    ),
+    "clip_image": EncoderConfig(
+        kind="open_clip", modality="image", name="ViT-B-32", weights="random:1", kwargs=_CLIP
+    ),
+    "clip_text": EncoderConfig(
+        kind="open_clip", modality="text", name="ViT-B-32", weights="random:1", kwargs=_CLIP
+    ),
+}  # fmt: skip
+
+
+def encoders(*names: str) -> dict[str, Encoder]:
+    """Some or all of the recipe's encoders."""
+    return {name: load_encoder(STREAMS[name]) for name in names or STREAMS}
+
+
+def tiny() -> Recipe:
+    """Any source, three encoders of a few thousand weights."""
+    return Recipe(name="tiny", source="captions-folder", streams=STREAMS, fit=FitConfig(
+        num_concepts=32, k=4, steps=10
+    ))  # fmt: skip
+
+
+if __name__ == "__main__":
+    from training.__main__ import main
+
+    RECIPES["tiny"] = tiny
+    sys.exit(main())
