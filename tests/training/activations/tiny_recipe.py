@@ -1,10 +1,17 @@
 """A recipe of three tiny untrained encoders; as a module it runs `training` with it.
 
 python -m tests.training.activations.tiny_recipe extract --recipe tiny …
+python -m tests.training.activations.tiny_recipe --fork
+
+The second form imports everything once and forks a process for each command line that it reads
+(a JSON list), so that a test can kill many without waiting for torch each time. It answers each
+with the process's id, then with its exit code (negative: the signal) and most memory in KiB.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 
 from training.configs import FitConfig
@@ -46,8 +53,28 @@ def tiny() -> Recipe:
     ))  # fmt: skip
 
 
+def fork_for_each_line() -> None:
+    """Serve command lines until the input ends."""
+    from training.commands import extract  # noqa: F401
+    from training.encoders import open_clip_towers, timm_vision  # noqa: F401
+
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+            os._exit(main(json.loads(line)))
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+        _, status, usage = os.wait4(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
     from training.__main__ import main
 
     RECIPES["tiny"] = tiny
-    sys.exit(main())
+    if sys.argv[1:] == ["--fork"]:
+        fork_for_each_line()
+    else:
+        sys.exit(main())
