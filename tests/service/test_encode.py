@@ -13,6 +13,7 @@ from koine.artifact import Artifact
 from koine.codes import PAD
 from koine.encoder import ConceptEncoder
 from koine.images import decode_image
+from service.jobs import Selection, select_batch
 from tests.service.inputs import b64, image_item, png
 
 RTOL, ATOL = 1e-5, 1e-6
@@ -197,6 +198,32 @@ def test_an_answer_does_not_depend_on_its_company(client: TestClient) -> None:
     for text, result in zip(texts, together, strict=True):
         (alone,) = encode(client, [{"text": text}])
         same(alone["codes"], result["codes"])
+
+
+def test_modes_and_streams_mix_in_one_batch(encoder: ConceptEncoder) -> None:
+    rng = np.random.default_rng(1)
+
+    def acts(*names: str) -> dict[str, np.ndarray]:
+        return {n: rng.normal(size=encoder.streams[n].d_in).astype(np.float32) for n in names}
+
+    batch = [
+        Selection(acts("tiny_a", "tiny_text"), "joint"),
+        Selection(acts("tiny_a", "tiny_text"), "independent"),
+        Selection(acts("imported"), "joint"),
+        Selection(acts("tiny_b"), "independent"),
+        Selection(acts("tiny_a", "tiny_b", "imported"), "joint"),
+    ]
+    for item, rows in zip(batch, select_batch(batch, encoder), strict=True):
+        (alone,) = select_batch([item], encoder)
+        assert rows.keys() == alone.keys() == item.acts.keys()
+        for name, row in rows.items():
+            np.testing.assert_array_equal(row.indices_K, alone[name].indices_K)
+            np.testing.assert_allclose(row.values_K, alone[name].values_K, RTOL, ATOL)
+    first, second = select_batch(batch[:2], encoder)
+    shared = {name: set(row.indices_K[row.indices_K != PAD]) for name, row in first.items()}
+    assert len(set.union(*shared.values())) <= encoder.k
+    own = {name: set(row.indices_K[row.indices_K != PAD]) for name, row in second.items()}
+    assert len(set.union(*own.values())) > encoder.k
 
 
 def test_all_items_bad_is_still_200(client: TestClient) -> None:

@@ -13,6 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
+from service.jobs import Item
+from service.metrics import QUEUE_ITEMS
+from service.pipeline import Pipeline
 from service.routes import create_app
 from service.settings import Settings
 from tests.service.inputs import b64, image_item, png
@@ -240,6 +243,39 @@ def test_a_closed_connection_is_noticed(
         assert after["koine_queue_items", "tiny_text"] == 0
 
     run(tiny_artifact, body)
+
+
+def test_a_bad_item_gives_its_place_back_at_once(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(monkeypatch)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        held.start()
+        texts = {"inputs": [{"text": ""}, {"text": ""}, {"text": "a"}]}
+        work = asyncio.create_task(client.post("/v1/encode", json=texts))
+        await asyncio.sleep(0.2)
+        assert (await scrape(client))["koine_queue_items", "tiny_text"] == 0
+        held.go.set()
+        assert (await work).status_code == 200
+
+    run(tiny_artifact, body)
+
+
+def test_a_request_cancelled_at_its_start_holds_no_place(tiny_artifact: Artifact) -> None:
+    async def main() -> None:
+        pipeline = Pipeline(Settings(artifact=tiny_artifact.path, provider="cpu", threads=1))
+        await pipeline.load()
+        items = [Item(id=str(n), text="a dog") for n in range(9)]
+        work = asyncio.create_task(pipeline.encode(items, None, "joint"))
+        await asyncio.sleep(0)  # places are taken, and no item has begun
+        assert QUEUE_ITEMS.labels("tiny_text")._value.get() == 9
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        assert QUEUE_ITEMS.labels("tiny_text")._value.get() == 0
+        await pipeline.close()
+
+    asyncio.run(main())
 
 
 def test_the_event_loop_answers_while_images_are_decoded(tiny_artifact: Artifact) -> None:
