@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARTIFACT ?= runs/demo/artifact
 export BENTOML_DO_NOT_TRACK := True
+export OMP_WAIT_POLICY := passive  # idle threads that spin starve their neighbours
 .DEFAULT_GOAL := help
 .PHONY: help setup lock demo serve check format test test-slow system-packages
 
@@ -15,7 +16,7 @@ setup: .venv/installed  ## one .venv with everything; reinstalls only when the l
 	@if [ ! -x $(BIN)/python ]; then \
 	  if command -v uv >/dev/null; then uv venv -q --python $(PYTHON) .venv; \
 	  else $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q uv; fi; fi
-	@uv=$$(command -v uv || echo $(BIN)/uv); VIRTUAL_ENV=.venv $$uv pip sync -q --require-hashes requirements/dev.lock
+	@uv=$$(command -v uv || echo $(BIN)/uv); VIRTUAL_ENV=.venv $$uv pip sync -q --compile-bytecode --require-hashes requirements/dev.lock
 	@touch $@
 
 lock:  ## resolve requirements/*.in into hash-locked requirements/*.lock
