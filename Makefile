@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARTIFACT ?= runs/demo/artifact
 export BENTOML_DO_NOT_TRACK := True
-export OMP_WAIT_POLICY := passive  # idle threads that spin starve their neighbours
+# idle threads that spin starve their neighbours
+export OMP_WAIT_POLICY := passive
 .DEFAULT_GOAL := help
 .PHONY: help setup lock demo serve check format test test-slow system-packages
 
