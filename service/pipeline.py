@@ -1,7 +1,8 @@
-"""From items to codes: admit, decode in a pool, batch per stream, select; knows no HTTP.
+"""From items to codes: admit, decode in pools, batch per stream, select; knows no HTTP.
 
-The event loop only moves references: decoding and tokenizing run in a pool, each graph in a
-thread of its own. Places in all queues are taken before anything is decoded, all or none.
+The event loop only moves references: decoding and tokenizing have pools of their own, so that
+texts do not wait for images, and each graph has a thread of its own. Places in all queues are
+taken before anything is decoded, all or none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -49,9 +50,9 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._pool = ThreadPoolExecutor(
-            settings.decode_threads or os.cpu_count() or 1, thread_name_prefix="decode"
-        )
+        threads = settings.decode_threads or os.cpu_count() or 1
+        self._decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._tokenizing = ThreadPoolExecutor(threads, thread_name_prefix="tokenize")
         self._encoder: ConceptEncoder | None = None
         self._reason = "the artifact is being verified and warmed up; try again"
         self._batchers: dict[str, Batcher[Any, Any]] = {}
@@ -60,7 +61,7 @@ class Pipeline:
         """Verifies, loads and warms up; a failure stays the reason not to be ready."""
         start = time.perf_counter()
         try:
-            encoder = await self.in_pool(self._load)
+            encoder = await asyncio.to_thread(self._load)
         except KoineError as error:
             log.error("not ready: %s", error)
             self._reason = f"{error.title}: {error}"
@@ -121,10 +122,6 @@ class Pipeline:
             if name in self._batchers and self.encoder.streams[name].modality == "image":
                 self._batchers[name].room(1)
 
-    async def in_pool(self, call: Callable[..., T], *args: Any) -> T:
-        """Runs CPU work off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *args)
-
     async def encode(
         self, items: Sequence[Item], wanted: Sequence[str] | None, mode: Mode
     ) -> list[Answer]:
@@ -176,7 +173,7 @@ class Pipeline:
     async def _prepare(self, item: Item, plan: dict[str, Source]) -> dict[str, Any]:
         """What the queues take, decoded off the event loop."""
         start = time.perf_counter()
-        encoder, settings = self.encoder, self._settings
+        encoder, settings, loop = self.encoder, self._settings, asyncio.get_running_loop()
         images = [name for name, source in plan.items() if source == "image"]
         texts = [name for name, source in plan.items() if source == "text"]
         prepared: dict[str, Any] = {
@@ -185,11 +182,17 @@ class Pipeline:
             if source == "activations"
         }
         if images:
+            assert item.image is not None
             read = partial(jobs.read_image, max_pixels=settings.max_pixels)
-            prepared |= await self.in_pool(read, item.image, images, encoder)
+            prepared |= await loop.run_in_executor(
+                self._decoding, read, item.image, images, encoder
+            )
         if texts:
+            assert item.text is not None
             read = partial(jobs.read_text, max_chars=settings.max_text_chars)
-            prepared |= await self.in_pool(read, item.text, texts, encoder)
+            prepared |= await loop.run_in_executor(
+                self._tokenizing, read, item.text, texts, encoder
+            )
         metrics.STAGE_SECONDS.labels("decode").observe(time.perf_counter() - start)
         return prepared
 
@@ -200,7 +203,8 @@ class Pipeline:
             await batcher.close()
         self._encoder = None
         self._reason = "the service is stopping"
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._decoding, self._tokenizing):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Places:

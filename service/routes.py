@@ -33,7 +33,7 @@ from service.settings import Settings
 
 T = TypeVar("T")
 INLINE_BYTES = 64 * 1024
-"""Bodies up to this size are read in the event loop; a hop to the pool would cost more."""
+"""Bodies up to this size are read in the event loop; a hop to a thread would cost more."""
 
 
 def create_app(settings: Settings) -> Starlette:
@@ -82,7 +82,7 @@ async def encode(request: Request) -> Response:
     start = time.perf_counter()
     read = _reader(request, pipeline, settings.max_items)
     body = await read_body(request, settings.max_body_bytes)
-    asked = await _run(pipeline, len(body) > INLINE_BYTES, read, body)
+    asked = await _run(len(body) > INLINE_BYTES, read, body)
     metrics.STAGE_SECONDS.labels("read").observe(time.perf_counter() - start)
     options = asked.options
     answers = await unless_gone(
@@ -98,7 +98,7 @@ async def encode(request: Request) -> Response:
         top_k=options.top_k,
         encoding=options.encoding,
     )
-    content = await _run(pipeline, len(answers) > 4, write)
+    content = await _run(len(answers) > 4, write)
     metrics.STAGE_SECONDS.labels("answer").observe(time.perf_counter() - start)
     for item, answer in zip(asked.items, answers, strict=True):
         metrics.ITEMS.labels(
@@ -126,8 +126,8 @@ def _reader(request: Request, pipeline: Pipeline, max_items: int) -> Callable[[b
     )
 
 
-async def _run(pipeline: Pipeline, in_pool: bool, call: Callable[..., T], *args: object) -> T:
-    return await pipeline.in_pool(call, *args) if in_pool else call(*args)
+async def _run(in_thread: bool, call: Callable[..., T], *args: object) -> T:
+    return await asyncio.to_thread(call, *args) if in_thread else call(*args)
 
 
 async def info(request: Request) -> Response:
@@ -189,7 +189,7 @@ async def readyz(request: Request) -> Response:
 
 async def show_metrics(request: Request) -> Response:
     """`GET /metrics`: Prometheus text of all workers."""
-    content = await _pipeline(request).in_pool(metrics.exposition)
+    content = await asyncio.to_thread(metrics.exposition)
     return Response(content, media_type=metrics.CONTENT_TYPE)
 
 

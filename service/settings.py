@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0, le=1024)
     """Threads of each graph; 0 takes every core."""
     decode_threads: int = Field(default=0, ge=0, le=256)
-    """Threads that decode images and tokenize texts; 0 takes one per core."""
+    """Threads that decode images, and as many that tokenize; 0 takes one per core each."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve; each loads the artifact and has its own queues."""
     http_port: int = Field(default=3000, ge=0, le=65535)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from koine.artifact import Artifact
-from tests.service.inputs import image_item, png
+from tests.service.inputs import b64, file_bytes, image_item, png
 from tests.service.process import BENTOML, ROOT, Server, bentoml_serve, environment
 
 TEXT = {"inputs": [{"text": "a dog"}]}
@@ -78,8 +79,11 @@ def test_real_requests_are_answered(server: Server) -> None:
 
 
 def test_clients_share_batches_and_workers_share_counters(server: Server) -> None:
-    def one(n: int) -> int:
-        return httpx.post(url, json={"inputs": [{"text": "a dog"}] * (1 + n % 3)}).status_code
+    async def burst() -> list[int]:
+        async with httpx.AsyncClient(base_url=server.client.base_url, timeout=30) as client:
+            bodies = [{"inputs": [{"text": "a dog"}] * (1 + n % 3)} for n in range(60)]
+            work = [client.post("/v1/encode", json=body) for body in bodies]
+            return [answer.status_code for answer in await asyncio.gather(*work)]
 
     def counts() -> list[float]:
         return [
@@ -89,10 +93,8 @@ def test_clients_share_batches_and_workers_share_counters(server: Server) -> Non
             metric(server, 'koine_requests_total{outcome="ok",route="/v1/encode"}'),
         ]
 
-    url = str(server.client.base_url.join("/v1/encode"))
     before = counts()
-    with ThreadPoolExecutor(16) as clients:
-        assert list(clients.map(one, range(60))) == [200] * 60
+    assert asyncio.run(burst()) == [200] * 60
     passes, items, answered, requests = np.subtract(counts(), before)
     assert (items, answered, requests) == (120, 120, 60)
     assert passes < 60
@@ -139,24 +141,21 @@ def test_nothing_is_logged_for_a_request(server: Server) -> None:
 def test_a_request_in_flight_survives_sigterm(tiny_artifact: Artifact, tmp_path: Path) -> None:
     settings = {"KOINE_ARTIFACT": str(tiny_artifact.path), "KOINE_PROVIDER": "cpu"}
     with bentoml_serve(tmp_path, settings=settings) as server:
-        body = {"inputs": [image_item(n) for n in range(256)]}
+        large = b64(file_bytes(Image.new("RGB", (1600, 1600)), "JPEG"))  # seconds of decoding
+        body = {"inputs": [{"image": large}] * 100}
         answers: list[httpx.Response] = []
         sending = threading.Thread(
             target=lambda: answers.append(server.client.post("/v1/encode", json=body))
         )
         sending.start()
-        _wait_until_busy(str(server.client.base_url))
+        with httpx.Client(base_url=server.client.base_url) as other:
+            while "koine_inflight_requests 0.0" in other.get("/metrics").text:
+                assert sending.is_alive()
         server.process.send_signal(signal.SIGTERM)
         sending.join(30)
         assert [answer.status_code for answer in answers] == [200]
         assert all("codes" in result for result in answers[0].json()["results"])
         assert server.process.wait(20) == 0
-
-
-def _wait_until_busy(url: str) -> None:
-    deadline = time.monotonic() + 10
-    while "koine_inflight_requests 0.0" in httpx.get(f"{url}/metrics").text:
-        assert time.monotonic() < deadline
 
 
 @pytest.mark.slow
