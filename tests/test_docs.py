@@ -6,10 +6,12 @@ import argparse
 import importlib
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import koine
 from training.__main__ import COMMANDS
 from training.recipes import RECIPES
 
@@ -64,6 +66,12 @@ def test_every_command_and_flag_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_documented(name: str) -> None:
     assert f"`{name}`" in TRAINING
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == koine.__version__
+    assert f"## {koine.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_no_file_names_a_registry_or_this_machine() -> None:

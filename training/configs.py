@@ -54,10 +54,12 @@ class FitConfig:
     """Dead latents that reconstruct the residual per item; None takes 4 k."""
     auxk_weight: float = 1 / 32
     """Weight of that reconstruction's loss."""
-    dead_after: int = 100
+    dead_after: int = 50
     """Steps without firing after which a latent of a stream counts as dead."""
-    resample_every: int | None = 100
-    """Steps between resamplings of latents dead in all streams, until the decay; None never."""
+    resample_every: int | None = 50
+    """Steps between resamplings of latents dead in all streams; None never."""
+    resample_until: float = 0.95
+    """Share of the steps after which none is resampled, so that the last ones settle."""
     reinit_every: int | None = None
     """Steps between re-initialisations of dead encoder rows (as SPARC does); None never."""
 

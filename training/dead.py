@@ -28,11 +28,15 @@ class DeadLatents:
             len(streams), config.num_concepts, dtype=torch.int64, device=device
         )
 
-    def update(self, codes: dict[str, TopK]) -> None:
-        """Count one step; latents that fire in the batch start again at 0."""
+    def update(self, codes: dict[str, TopK], counted_N: Bool[Tensor, "N"]) -> None:
+        """Count one step; latents that fire for a counted item of the batch start again at 0.
+
+        Items that one stream chose for alone are better not counted: a latent that fires for
+        them only is private to that stream, and shared ones are what the dictionary is for.
+        """
         self.idle_steps_SC += 1
         for row, name in enumerate(self._streams):
-            fired_NK = codes[name].values_NK > FIRES_ABOVE
+            fired_NK = (codes[name].values_NK > FIRES_ABOVE) & counted_N[:, None]
             self.idle_steps_SC[row, codes[name].indices_NK[fired_NK]] = 0
 
     def mask(self) -> Bool[Tensor, "S C"]:

@@ -82,7 +82,7 @@ def open_images() -> Recipe:
         name="open-images",
         source="open-images",
         streams=_paper_streams("ViT-L-14", "vit_large_patch14_reg4_dinov2.lvd142m"),
-        fit=FitConfig(num_concepts=8192, k=64, epochs=50.0, dead_after=1000),
+        fit=FitConfig(num_concepts=8192, k=64, epochs=50.0, dead_after=1000, resample_every=1000),
     )
 
 
@@ -92,7 +92,7 @@ def coco() -> Recipe:
         name="coco",
         source="coco",
         streams=_paper_streams("ViT-B-16", "vit_base_patch14_reg4_dinov2.lvd142m"),
-        fit=FitConfig(num_concepts=8192, k=64, epochs=50.0, dead_after=1000),
+        fit=FitConfig(num_concepts=8192, k=64, epochs=50.0, dead_after=1000, resample_every=1000),
     )
 
 

@@ -155,7 +155,7 @@ class _Trainer:
         selecting_NS = selecting_streams(batch.present_NS, self.step, config)
         with self.autocast:
             out = forward(self.model, acts, torch.from_numpy(selecting_NS).to(self.device))
-            self.dead.update(out.codes)
+            self.dead.update(out.codes, self._counted(selecting_NS, batch.present_NS))
             dead_SC = self._dead_mask()
             present_NS = torch.from_numpy(batch.present_NS).to(self.device)
             lost = losses(self.model, out, present_NS, dead_SC, config)
@@ -166,11 +166,16 @@ class _Trainer:
             self.dead.resample(self.model, self.optimizer, out, present_NS, self.step)
         return lost
 
+    def _counted(self, selecting_NS: np.ndarray, present_NS: np.ndarray) -> Tensor:
+        """Items chosen for by all their streams; all items where no item is."""
+        joint_N = (selecting_NS == present_NS).all(1)
+        return torch.from_numpy(joint_N if joint_N.any() else ~joint_N).to(self.device)
+
     def _resamples(self) -> bool:
         config, done = self.config, self.step + 1
         if config.resample_every is None or done % config.resample_every:
             return False
-        return done <= self.total_steps * (1 - config.decay)
+        return done <= self.total_steps * config.resample_until
 
     def _dead_mask(self) -> Tensor | None:
         """None while nothing is dead; looked at every few steps, since looking waits for a GPU."""

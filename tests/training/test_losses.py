@@ -114,7 +114,9 @@ def test_dead_latents_count_steps_without_firing() -> None:
         "b": TopK(torch.tensor([[0, 1, 2]]), torch.tensor([[1.0, 5e-4, 0.0]])),
     }
     for _ in range(3):
-        dead.update(fires)
+        dead.update(fires, torch.tensor([True]))
+    dead.update(fires, torch.tensor([False]))  # an item that does not count fires nothing
+    assert dead.idle_steps_SC[0, 0] == 1
     assert dead.mask()[0].tolist() == [False, False] + [True] * 10
     assert dead.mask()[1].tolist() == [False] + [True] * 11  # 5e-4 does not count as firing
 

@@ -12,14 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from koine.errors import TrainingError
-from training.demo.corpus import write_corpus
+from training.demo.corpus import CORPUS_SEED, write_corpus
 from training.demo.server import DemoServer
 from training.demo.tour import show_answers
 
 HELP = "extract, fit, evaluate, export, serve and ask, on the built-in corpus"
-
-CORPUS_SEED = 7
-"""Not the seed that the demo encoders were trained on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
         show_answers(server.url, corpus, store)
         print(f"\nreport         {fitted / 'report.html'}")
         print(f"API docs       {server.url}/docs")
-        print(f"from a clone to answers: {time.monotonic() - started:.0f} s", flush=True)
+        print(f"from scenes to answers: {time.monotonic() - started:.0f} s", flush=True)
         if os.environ.get("DEMO_EXIT") != "1":
             print("The server stays up; Ctrl-C stops it.", flush=True)
             _wait(server.alive)

@@ -101,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ENCODERS, help="folder for clip/ and vision/")
     parser.add_argument("--images", type=int, default=24_000, help="scenes to train on")
-    parser.add_argument("--clip-steps", type=int, default=500)
-    parser.add_argument("--vision-steps", type=int, default=450)
+    parser.add_argument("--clip-steps", type=int, default=1000)
+    parser.add_argument("--vision-steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser

@@ -3,7 +3,7 @@
 Two random views of a scene must find each other among those of the batch (Chen et al., 2020).
 Crops are mild and colours mostly kept, since place and colour are concepts of the corpus. Two
 things keep background and colour from being all that is learnt: a view now and then loses its
-colours, and each batch holds scenes that an untrained model takes for alike.
+colours, and half of each batch are scenes that an untrained model takes for alike.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def train_vision(shots: Shots, *, steps: int, batch: int, seed: int) -> nn.Modul
 
 
 def _alike(shots: Shots, untrained: nn.Module, batch: int, seed: int) -> Iterator[Tensor]:
-    """Rows of `GROUPS_PER_BATCH` scenes with their neighbours in the untrained model's view."""
+    """Half a batch of any rows, half of scenes with their neighbours in the untrained view."""
     untrained.eval()
     acts_ND = activations(lambda part: untrained(pixels(part)), shots.images_NHWC)
     untrained.train()
@@ -73,11 +73,13 @@ def _alike(shots: Shots, untrained: nn.Module, batch: int, seed: int) -> Iterato
     while True:
         anchors_G = torch.from_numpy(rng.integers(0, len(acts_ND), GROUPS_PER_BATCH))
         likeness_GN = acts_ND[anchors_G] @ acts_ND.T
-        yield likeness_GN.topk(batch // GROUPS_PER_BATCH).indices.flatten().unique()
+        alike_M = likeness_GN.topk(batch // 2 // GROUPS_PER_BATCH).indices.flatten()
+        any_M = torch.from_numpy(rng.integers(0, len(acts_ND), batch - batch // 2))
+        yield torch.cat([alike_M, any_M]).unique()
 
 
 def random_view(images_NCHW: Tensor) -> Tensor:
-    """A crop of each image with jittered light, a quarter of them without colour, with noise."""
+    """A crop of each image with jittered light, one in ten without colour, with noise."""
     count = len(images_NCHW)
     side_N = torch.empty(count).uniform_(0.65, 1.0)
     shift_N2 = torch.empty(count, 2).uniform_(-1, 1) * (1 - side_N)[:, None]
@@ -86,7 +88,7 @@ def random_view(images_NCHW: Tensor) -> Tensor:
     theta_N23[:, :, 2] = shift_N2
     grid_NHW2 = functional.affine_grid(theta_N23, list(images_NCHW.shape), align_corners=False)
     views_NCHW = functional.grid_sample(images_NCHW, grid_NHW2, align_corners=False)
-    grey_N111 = (torch.rand(count) < 0.25).float()[:, None, None, None]
+    grey_N111 = (torch.rand(count) < 0.1).float()[:, None, None, None]
     views_NCHW = torch.lerp(views_NCHW, views_NCHW.mean(1, keepdim=True), grey_N111)
     contrast_N111 = torch.empty(count, 1, 1, 1).uniform_(0.75, 1.25)
     light_N111 = torch.empty(count, 1, 1, 1).uniform_(-0.2, 0.2)
