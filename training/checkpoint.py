@@ -10,8 +10,11 @@ RUN/logs/                    TensorBoard
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +93,56 @@ def load_model(run: Path) -> AlignedDictionary:
     model = AlignedDictionary(config, facts["widths"])
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def claim(run: Path, identity: dict[str, Any]) -> None:
+    """Take a run directory for one configuration; TrainingError where it holds another."""
+    path = run / CONFIG
+    identity = json.loads(json.dumps(identity))
+    if not path.is_file():
+        write_json(path, identity)
+        return
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise TrainingError(f"`{path}` is damaged ({error}): choose another `--out`") from error
+    if found != identity:
+        raise TrainingError(
+            f"`{run}` holds another run ({_differences(found, identity)}): "
+            "choose another `--out`, or delete it"
+        )
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep other processes from fitting into the same directory meanwhile."""
+    with (run / CONFIG).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                f"another process is fitting into `{run}`: wait for it, or choose another `--out`"
+            ) from None
+        yield
+
+
+def cut_history(run: Path, step: int) -> None:
+    """Drop what a killed run logged after its last checkpoint; it is about to be logged again."""
+    path = run / HISTORY
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            break  # the torn last line of a killed run
+    write_atomic(path, "".join(kept).encode())
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    flat_found = {**found, **found.get("fit", {})}
+    flat_wanted = {**wanted, **wanted["fit"]}
+    names = [n for n in flat_wanted if n != "fit" and flat_found.get(n) != flat_wanted[n]]
+    return ", ".join(f"{n} {flat_found.get(n)} there, {flat_wanted[n]} asked" for n in names)

@@ -54,13 +54,13 @@ def fit(
     """
     run.mkdir(parents=True, exist_ok=True)
     identity = {"fit": asdict(config), "recipe": recipe, "store_fingerprint": store.fingerprint}
-    _claim(run, identity)
-    if (run / checkpoint.RECORD).is_file():
-        return run
-    trainer = _Trainer(store, config, run, torch.device(device or _best_device()))
-    trainer.resume()
-    trainer.train()
-    trainer.finish(recipe)
+    checkpoint.claim(run, identity)
+    with checkpoint.held(run):
+        if not (run / checkpoint.RECORD).is_file():
+            trainer = _Trainer(store, config, run, torch.device(device or _best_device()))
+            trainer.resume()
+            trainer.train()
+            trainer.finish(recipe)
     return run
 
 
@@ -101,7 +101,7 @@ class _Trainer:
         if path.is_file():
             tensors, facts = checkpoint.load_tensors(path)
             self._restore(tensors, facts)
-        _cut_history(self.run / checkpoint.HISTORY, self.step)
+        checkpoint.cut_history(self.run, self.step)
 
     def train(self) -> None:
         """All remaining steps."""
@@ -276,41 +276,3 @@ class _Trainer:
 
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _claim(run: Path, identity: dict[str, Any]) -> None:
-    path = run / checkpoint.CONFIG
-    identity = json.loads(json.dumps(identity))
-    if not path.is_file():
-        checkpoint.write_json(path, identity)
-        return
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise TrainingError(f"`{path}` is damaged ({error}): choose another `--out`") from error
-    if found != identity:
-        raise TrainingError(
-            f"`{run}` holds another run ({_differences(found, identity)}): "
-            "choose another `--out`, or delete it"
-        )
-
-
-def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    flat_found = {**found, **found.get("fit", {})}
-    flat_wanted = {**wanted, **wanted["fit"]}
-    names = [n for n in flat_wanted if n != "fit" and flat_found.get(n) != flat_wanted[n]]
-    return ", ".join(f"{n} {flat_found.get(n)} there, {flat_wanted[n]} asked" for n in names)
-
-
-def _cut_history(path: Path, step: int) -> None:
-    """Drop what a killed run logged after its last checkpoint; it is about to be logged again."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            break  # the torn last line of a killed run
-    checkpoint.write_atomic(path, "".join(kept).encode())

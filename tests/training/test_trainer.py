@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from koine.errors import TrainingError
 from tests.training.stores import atoms_store
 from training.activations.store import ActivationStore
-from training.checkpoint import load_model, load_tensors
+from training.checkpoint import held, load_model, load_tensors
 from training.configs import SPARC_AS_PUBLISHED, FitConfig
 from training.trainer import fit, initial_model
 from training.validation import validate
@@ -94,6 +94,12 @@ def test_another_configuration_in_the_same_folder_is_refused(
     fit(store, dataclasses.replace(CONFIG, steps=10), tmp_path / "run")
     with pytest.raises(TrainingError, match="steps 10 there, 11 asked.*choose another `--out`"):
         fit(store, dataclasses.replace(CONFIG, steps=11), tmp_path / "run")
+
+
+def test_two_processes_do_not_fit_into_one_folder(store: ActivationStore, tmp_path: Path) -> None:
+    run = fit(store, dataclasses.replace(CONFIG, steps=10), tmp_path / "run")
+    with held(run), pytest.raises(TrainingError, match="another process is fitting .* wait"):
+        fit(store, dataclasses.replace(CONFIG, steps=10), run)
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_state(
