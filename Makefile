@@ -14,10 +14,7 @@ help:  ## this list
 setup: .venv/installed  ## one .venv with everything; reinstalls only when the lock changed
 
 .venv/installed: requirements/dev.lock
-	@if [ ! -x $(BIN)/python ]; then \
-	  if command -v uv >/dev/null; then uv venv -q --python $(PYTHON) .venv; \
-	  else $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q "$$(grep -o "^uv==[^ ]*" requirements/dev.lock)"; fi; fi
-	@uv=$$(command -v uv || echo $(BIN)/uv); VIRTUAL_ENV=.venv $$uv pip sync -q --compile-bytecode --require-hashes requirements/dev.lock
+	@sh requirements/install.sh $(PYTHON)
 	@touch $@
 
 lock:  ## resolve requirements/*.in into hash-locked requirements/*.lock
