@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,20 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from koine.errors import TrainingError
+from training.activations.files import fsync_file, write_atomic
 from training.model import AlignedDictionary, ModelConfig
 
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.safetensors", "model.safetensors"
 HISTORY, RECORD, LOGS = "history.jsonl", "fit.json", "logs"
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write so that a kill leaves the old file or the new one, never a part."""
-    part = path.with_name(f"{path.name}.tmp")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -50,8 +40,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, part, metadata={"facts": json.dumps(facts)})
     part.chmod(0o644)  # safetensors writes for the owner alone; others evaluate and export
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
+    fsync_file(part)
     part.replace(path)
 
 

@@ -13,15 +13,10 @@ from pathlib import Path
 import pytest
 
 from koine.errors import RequestError
+from tests.service.process import free_port
 from training.demo.server import DemoServer
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def run_demo(out: Path, port: int) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from koine.artifact import sha256_file
 from koine.errors import SourceError
 from koine.streams import StreamSpec
 from training.activations.builder import Made, StoreBuilder, open_builder
-from training.activations.files import sha256_file
 from training.activations.manifest import (
     DType,
     ShardRecord,

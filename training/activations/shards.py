@@ -12,8 +12,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from koine.artifact import sha256_file
 from koine.errors import StoreError
-from training.activations.files import fsync_file, fsync_folder, sha256_file, write_atomic
+from training.activations.files import fsync_file, fsync_folder, write_atomic
 from training.activations.manifest import (
     SHARD_FILE,
     DType,

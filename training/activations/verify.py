@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from koine.artifact import sha256_file
 from koine.errors import StoreError
-from training.activations.files import sha256_file
 from training.activations.manifest import PLAN_FILE, FileRecord, StoreManifest, StorePlan, load
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import write_atomic
+from training.activations.files import write_atomic
 from training.evaluation.page import page
 
 JSON_FILE, HTML_FILE = "report.json", "report.html"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from koine.profile import StreamProfile, write_profile
 from koine.sessions import CPU
 from koine.streams import StreamSpec, TextPreprocess
 from koine.types import ActsND, PresentNS
+from training.activations.files import fsync_file
 from training.export.card import model_card
 from training.export.head import HeadWeights, head_file, write_heads
 
@@ -196,8 +196,4 @@ def _entries(folder: Path) -> dict[str, m.FileEntry]:
 def _sync(folder: Path) -> None:
     """Brings every file to disk, so that a power cut after the rename leaves no holes."""
     for path in [folder, *folder.rglob("*")]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        fsync_file(path)

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from koine.artifact import sha256_file
 from koine.errors import SourceError
-from training.activations.files import sha256_file
 from training.activations.rows import Split
 from training.sources.item import Item, Scan, check_any_image, check_folder, hash_split
 from training.sources.json_arrays import iterate_array
