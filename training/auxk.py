@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from training.configs import FitConfig
+from training.kernels.sparse import rows_at
 from training.model import AlignedDictionary, Stream
 
 
@@ -33,7 +34,7 @@ def auxk_loss(
             # ranked by the sum, so that a latent dead everywhere comes back for the same items
             joint_NL = torch.stack([p.detach() for p in pre.values()]).sum(0)
             codes_NL = _codes(joint_NL.masked_fill(alive_L, -torch.inf), pre[name], alive_L, config)
-            recon_ND = codes_NL @ model.of(name).dictionary_CD[dead_L]
+            recon_ND = codes_NL @ rows_at(model.of(name).dictionary_CD, dead_L)
             error = (recon_ND - residuals[name]).square().sum()
             terms.append(error / residuals[name].square().sum().clamp_min(1e-12))
     return torch.stack(terms).mean()
@@ -41,7 +42,7 @@ def auxk_loss(
 
 def _pre_codes(stream: Stream, z_ND: Tensor, dead_L: Int64[Tensor, "L"]) -> Float[Tensor, "N L"]:
     return nn.functional.linear(
-        z_ND - stream.pre_bias_D, stream.encoder_CD[dead_L], stream.latent_bias_C[dead_L]
+        z_ND - stream.pre_bias_D, rows_at(stream.encoder_CD, dead_L), stream.latent_bias_C[dead_L]
     )
 
 
@@ -56,6 +57,8 @@ def _codes(
 def _sparc_error(stream: Stream, codes_NL: Tensor, dead_L: Tensor, residual_ND: Tensor) -> Tensor:
     """As SPARC's code has it: the pre-bias stands in both sides of the error."""
     target_ND = residual_ND + stream.pre_bias_D.detach()
-    recon_ND = codes_NL @ stream.dictionary_CD[dead_L] + stream.pre_bias_D
+    recon_ND = stream.pre_bias_D.expand_as(target_ND)
+    if len(dead_L):
+        recon_ND = recon_ND + codes_NL @ rows_at(stream.dictionary_CD, dead_L)
     error_N = (recon_ND - target_ND).square().sum(1)
     return (error_N / target_ND.square().sum(1).clamp_min(1e-12)).mean()

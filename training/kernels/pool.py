@@ -25,7 +25,7 @@ _KEPT_FROM = 1 << 20  # bytes; below, malloc reuses memory by itself
 
 
 def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for the CPU without the GIL; the machine code is kept beside the source or in HOME."""
+    """Compile for the CPU without the GIL; machine code is kept beside the source or in HOME."""
     function = inspect.unwrap(kernel)  # the tests' type checks wrap it in Python
     # Python's division by zero is a branch, and loops with branches are not vectorised
     options: dict[str, Any] = {"nogil": True, "fastmath": _FLAGS, "error_model": "numpy"}
@@ -36,7 +36,7 @@ def compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def over_blocks(kernel: Callable[..., Any], total: int, block: int, *args: Any) -> None:
-    """Call `kernel(start, stop, *args)` for each block of `range(total)`, torch's threads at once."""
+    """Call `kernel(start, stop, *args)` for each block of `range(total)`, on torch's threads."""
     blocks = -(-total // block)
     turns = itertools.count()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from training.kernels import cpu
+from training.kernels.pool import buffers
 
 
 class Support(NamedTuple):
@@ -73,6 +74,31 @@ def reconstruct(
     assert not z_ND.requires_grad, "z is a constant"
     results: Any = _Reconstruct.apply(values_USNK, dictionary_CD, bias_D, z_ND, *support)
     return Reconstruction(*results)
+
+
+def rows_at(
+    weight_CD: Float[Tensor, "C D"], concepts_L: Int64[Tensor, "L"]
+) -> Float[Tensor, "L D"]:
+    """weight[concepts] for concepts that differ from each other, cheap to differentiate."""
+    return _RowsAt.apply(weight_CD, concepts_L)  # pyright: ignore[reportReturnType]
+
+
+class _RowsAt(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *args: Tensor) -> Tensor:
+        weight_CD, concepts_L = args
+        ctx.save_for_backward(concepts_L)
+        ctx.rows = len(weight_CD)
+        return weight_CD[concepts_L]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (concepts_L,) = ctx.saved_tensors
+        on_cpu = grads[0].device.type == "cpu"
+        shape = (ctx.rows, grads[0].shape[1])
+        d_weight_CD = buffers.empty(*shape) if on_cpu else grads[0].new_empty(shape)
+        return d_weight_CD.zero_().index_copy_(0, concepts_L, grads[0]), None
 
 
 class _ValuesAt(torch.autograd.Function):
