@@ -73,10 +73,11 @@ def reconstruct_backward(
     d_dictionary_CD = buffers.empty(*dictionary_CD.shape)
     d_values_USNK = torch.empty(values_USNK.shape)
     arrays = _arrays(
-        values_USNK, twice_USN, residual_USND, dictionary_CD, starts_C, pairs_P, d_dictionary_CD,
-        d_values_USNK,
+        values_USNK.flatten(), twice_USN.flatten(), residual_USND.flatten(0, 2), dictionary_CD,
+        starts_C, pairs_P, d_dictionary_CD, d_values_USNK.view(-1),
     )  # fmt: skip
-    over_blocks(loops.reconstruct_backward, len(dictionary_CD), _CONCEPTS, *arrays)
+    sizes = values_USNK.shape[1:]
+    over_blocks(loops.reconstruct_backward, len(dictionary_CD), _CONCEPTS, *arrays, *sizes)
     return d_dictionary_CD, d_values_USNK
 
 

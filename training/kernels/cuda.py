@@ -95,7 +95,7 @@ def reconstruct_backward(
         residual_USND, dictionary_CD, concept_P, d_values_USNK, sources, items, width, k,
         _block(width),
     )  # fmt: skip
-    return d_dictionary_CD, d_values_USNK * twice_USN[..., None]
+    return d_dictionary_CD, d_values_USNK * twice_USN[..., None] * (values_USNK != 0)
 
 
 def _block(width: int) -> int:

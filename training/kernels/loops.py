@@ -108,27 +108,27 @@ def values_backward(
 ):
     """d_encoder[c] = Σ grad · (z - pre_bias) and d_bias[c] = Σ grad over the pairs of c."""
     width = z_ND.shape[1]
+    most = AT_ONCE
+    for c in range(start, stop):
+        most = max(most, starts_C[c + 1] - starts_C[c] + AT_ONCE)
+    item_T, grad_T = np.empty(most, np.int64), np.empty(most, np.float32)
     for c in range(start, stop):
         row_D = d_encoder_CD[c]
-        begin, end = starts_C[c], starts_C[c + 1]
-        total = ZERO
-        for i in range(begin, end):
-            total += grad_P[pairs_P[i]]
+        total, terms = ZERO, 0
+        for i in range(starts_C[c], starts_C[c + 1]):
+            grad = grad_P[pairs_P[i]]
+            total += grad
+            item_T[terms], grad_T[terms] = pairs_P[i] // k, grad
+            terms += grad != ZERO
         d_bias_C[c] = total
         for d in range(width):
             row_D[d] = -total * pre_bias_D[d]
-        for first in range(begin, end, AT_ONCE):
-            p0, g0 = pairs_P[first], grad_P[pairs_P[first]]
-            p1, g1 = p0, ZERO
-            p2, g2 = p0, ZERO
-            p3, g3 = p0, ZERO
-            if first + 1 < end:
-                p1, g1 = pairs_P[first + 1], grad_P[pairs_P[first + 1]]
-            if first + 2 < end:
-                p2, g2 = pairs_P[first + 2], grad_P[pairs_P[first + 2]]
-            if first + 3 < end:
-                p3, g3 = pairs_P[first + 3], grad_P[pairs_P[first + 3]]
-            x0_D, x1_D, x2_D, x3_D = z_ND[p0 // k], z_ND[p1 // k], z_ND[p2 // k], z_ND[p3 // k]
+        for t in range(terms, terms + AT_ONCE - 1):
+            item_T[t], grad_T[t] = item_T[0], ZERO
+        for t in range(0, terms, AT_ONCE):
+            g0, g1, g2, g3 = grad_T[t], grad_T[t + 1], grad_T[t + 2], grad_T[t + 3]
+            x0_D, x1_D = z_ND[item_T[t]], z_ND[item_T[t + 1]]
+            x2_D, x3_D = z_ND[item_T[t + 2]], z_ND[item_T[t + 3]]
             for d in range(width):
                 row_D[d] += g0 * x0_D[d] + g1 * x1_D[d] + g2 * x2_D[d] + g3 * x3_D[d]
 
@@ -168,36 +168,40 @@ def reconstruct_forward(
 
 @compiled
 def reconstruct_backward(
-    start, stop, values_USNK, twice_USN, residual_USND, dictionary_CD, starts_C, pairs_P,
-    d_dictionary_CD, d_values_USNK,
+    start, stop, values_P, twice_M, residual_MD, dictionary_CD, starts_C, pairs_P,
+    d_dictionary_CD, d_values_P, sources, items, k,
 ):  # fmt: skip
     """With g = 2 · d_error: d_dictionary[c] = Σ g v residual, d_values = g residual · dictionary.
 
-    The terms of concept c are its pairs times the sources: term i is pair i // S, source i % S.
+    Everything is flat: row m = (u · S + s) · N + n, value m · K + j. Values of 0 are left out.
     """
-    sources, num_items, k = values_USNK.shape[1:]
     width = dictionary_CD.shape[1]
-    place = np.empty((AT_ONCE, 4), np.int64)
-    weight = np.empty(AT_ONCE, np.float32)
+    most = AT_ONCE
+    for c in range(start, stop):
+        most = max(most, (starts_C[c + 1] - starts_C[c]) * sources + AT_ONCE)
+    at_T, row_T = np.empty(most, np.int64), np.empty(most, np.int64)
+    twice_T, weight_T = np.empty(most, np.float32), np.empty(most, np.float32)
     for c in range(start, stop):
         atom_D, row_D = dictionary_CD[c], d_dictionary_CD[c]
+        terms = 0
+        for i in range(starts_C[c], starts_C[c + 1]):
+            support, j = pairs_P[i] // k, pairs_P[i] % k
+            m = support // items * sources * items + support % items
+            for _ in range(sources):
+                weight = twice_M[m] * values_P[m * k + j]
+                at_T[terms], row_T[terms] = m * k + j, m
+                twice_T[terms], weight_T[terms] = twice_M[m], weight
+                d_values_P[m * k + j] = ZERO
+                terms += weight != ZERO
+                m += items
+        for t in range(terms, terms + AT_ONCE - 1):
+            at_T[t], row_T[t], weight_T[t] = at_T[0], row_T[0], ZERO
         for d in range(width):
             row_D[d] = ZERO
-        end = starts_C[c + 1] * sources
-        for first in range(starts_C[c] * sources, end, AT_ONCE):
-            for i in range(AT_ONCE):
-                term = min(first + i, end - 1)
-                item, j = pairs_P[term // sources] // k, pairs_P[term // sources] % k
-                u, s, n = item // num_items, term % sources, item % num_items
-                place[i, 0], place[i, 1], place[i, 2], place[i, 3] = u, s, n, j
-                weight[i] = twice_USN[u, s, n] * values_USNK[u, s, n, j]
-                if first + i >= end:
-                    weight[i] = ZERO
-            x0_D = residual_USND[place[0, 0], place[0, 1], place[0, 2]]
-            x1_D = residual_USND[place[1, 0], place[1, 1], place[1, 2]]
-            x2_D = residual_USND[place[2, 0], place[2, 1], place[2, 2]]
-            x3_D = residual_USND[place[3, 0], place[3, 1], place[3, 2]]
-            w0, w1, w2, w3 = weight[0], weight[1], weight[2], weight[3]
+        for t in range(0, terms, AT_ONCE):
+            x0_D, x1_D = residual_MD[row_T[t]], residual_MD[row_T[t + 1]]
+            x2_D, x3_D = residual_MD[row_T[t + 2]], residual_MD[row_T[t + 3]]
+            w0, w1, w2, w3 = weight_T[t], weight_T[t + 1], weight_T[t + 2], weight_T[t + 3]
             t0, t1, t2, t3 = ZERO, ZERO, ZERO, ZERO
             for d in range(width):
                 row_D[d] += w0 * x0_D[d] + w1 * x1_D[d] + w2 * x2_D[d] + w3 * x3_D[d]
@@ -206,9 +210,8 @@ def reconstruct_backward(
                 t2 += atom_D[d] * x2_D[d]
                 t3 += atom_D[d] * x3_D[d]
             dots = (t0, t1, t2, t3)
-            for i in range(AT_ONCE):  # past the end the last one is written again
-                u, s, n, j = place[i, 0], place[i, 1], place[i, 2], place[i, 3]
-                d_values_USNK[u, s, n, j] = twice_USN[u, s, n] * dots[i]
+            for i in range(min(AT_ONCE, terms - t)):
+                d_values_P[at_T[t + i]] = twice_T[t + i] * dots[i]
 
 
 @compiled

@@ -69,7 +69,8 @@ def reconstruct(
     """‖values · dictionary[support] + bias - z‖² of S sources that share a support, U times.
 
     Global TopK has U = 1 support for all sources; Local TopK has U supports of S = 1 source each.
-    Differentiable in values, dictionary and bias, not in z.
+    Differentiable in values, dictionary and bias, not in z. A value of exactly 0 is a code that
+    relu cut off: its gradient is 0, as relu's is.
     """
     assert not z_ND.requires_grad, "z is a constant"
     results: Any = _Reconstruct.apply(values_USNK, dictionary_CD, bias_D, z_ND, *support)

@@ -25,7 +25,7 @@ def compare(supports: int, sources: int, items: int, width: int, concepts: int, 
     indices_UNK = torch.stack(rows).view(supports, items, k)
     z_ND, bias_D = torch.randn(items, width), torch.randn(width)
     weight_CD, bias_C = torch.randn(concepts, width), torch.randn(concepts)
-    values_USNK = torch.randn(supports, sources, items, k)
+    values_USNK = torch.randn(supports, sources, items, k).relu()
     found = []
     for backend in (cpu, cuda):
         pairs = backend.sort_pairs(indices_UNK.flatten(), concepts)

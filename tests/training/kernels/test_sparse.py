@@ -99,6 +99,20 @@ def test_a_step_repeated_is_the_same_to_the_bit_for_any_number_of_threads() -> N
     assert all(torch.equal(one, four) for one, four in zip(*found, strict=True))
 
 
+def test_codes_cut_off_by_relu_have_the_gradients_of_the_dense_formulation() -> None:
+    sizes = Sizes(1, 2, 40, 9, 30, 6)
+    indices_UNK = random_indices(sizes)
+    z_ND = torch.randn(40, 9)
+    parameters = leaves((1, 2, 40, 6), (30, 9), (9,))
+    pre_USNK, dictionary_CD, bias_D = parameters
+    support = Support.of(indices_UNK, 30)
+    got = reconstruct(pre_USNK.relu(), dictionary_CD, bias_D, z_ND, support)
+    codes_USNC = torch.zeros(1, 2, 40, 30)
+    codes_USNC = codes_USNC.scatter(3, indices_UNK[:, None].expand_as(pre_USNK), pre_USNK.relu())
+    error_USN = (codes_USNC @ dictionary_CD + bias_D - z_ND).square().sum(3)
+    assert_same_gradients(got.error_USN, error_USN, parameters)
+
+
 def test_rows_at_sends_gradients_back_to_their_rows() -> None:
     (weight_CD,) = leaves((11, 3))
     chosen_L = torch.tensor([7, 0, 3])
