@@ -1,8 +1,9 @@
 """Time and peak memory of a training step against the dense formulation, measured in one run.
 
 The baseline multiplies every code, zero or not: an encoder product with its graph per stream, a
-scatter into [N, C], S² products with dictionaries, torch's Adam. `python -m benchmarks.training.step`
-prints entries; `--scan` varies one size at a time. Knows nothing of where results are kept.
+scatter into [N, C], S² products with dictionaries, torch's Adam. `python -m
+benchmarks.training.step` prints entries; `--scan` varies one size at a time. Knows nothing of where
+results are kept.
 """
 
 from __future__ import annotations

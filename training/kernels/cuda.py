@@ -99,7 +99,7 @@ def reconstruct_backward(
 
 
 def _block(width: int) -> int:
-    return min(1024, triton.next_power_of_2(width))
+    return min(1024, 1 << (width - 1).bit_length())
 
 
 @_jit

@@ -62,3 +62,24 @@ def test_bf16_autocast_ranks_nearly_the_same() -> None:
         rough_NK = largest_sums([scorer], selecting_NS, 20)
     shared_N = (exact_NK[:, :, None] == rough_NK[:, None]).any(2).float().mean(1)
     assert shared_N.mean() > 0.9  # bf16 keeps 8 bits: only neighbours of the cut change sides
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_rounded_scores_name_what_exact_sums_decide(
+    aligned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where all rows share a large common direction, so that sums cancel."""
+    torch.manual_seed(0)
+    items, concepts, k = 200, 6000, 32
+    common = torch.randn(64) if aligned else torch.zeros(64)
+    scorers = [
+        Scorer(torch.randn(items, 64) + common, torch.randn(concepts, 64), torch.randn(concepts))
+        for _ in range(3)
+    ]
+    selecting_NS = torch.rand(items, 3) < 0.6
+    selecting_NS[:, 0] |= ~selecting_NS.any(1)
+    monkeypatch.setattr(selection, "_multiplies_bf16", lambda: False)
+    exact_NK = largest_sums(scorers, selecting_NS, k).sort(1).values
+    monkeypatch.setattr(selection, "_multiplies_bf16", lambda: True)
+    got_NK = largest_sums(scorers, selecting_NS, k).sort(1).values
+    assert torch.equal(got_NK, exact_NK)

@@ -11,7 +11,7 @@ from torch import Tensor
 from training.kernels.sparse import Support, reconstruct, rows_at, values_at
 
 # float32 sums of up to 64 products of unit normals, in another order
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+CLOSE = 1e-4
 
 
 class Sizes(NamedTuple):
@@ -44,12 +44,12 @@ def leaves(*shapes: tuple[int, ...]) -> list[Tensor]:
 
 
 def assert_same_gradients(got: Tensor, wanted: Tensor, parameters: list[Tensor]) -> None:
-    torch.testing.assert_close(got, wanted, **CLOSE)
+    torch.testing.assert_close(got, wanted, rtol=CLOSE, atol=CLOSE)
     weights = torch.randn_like(got)
     ours = torch.autograd.grad((got * weights).sum(), parameters)
     dense = torch.autograd.grad((wanted * weights).sum(), parameters)
     for mine, theirs in zip(ours, dense, strict=True):
-        torch.testing.assert_close(mine, theirs, **CLOSE)
+        torch.testing.assert_close(mine, theirs, rtol=CLOSE, atol=CLOSE)
 
 
 @pytest.mark.parametrize("sizes", [s for s in SIZES if s.supports == 1], ids=str)
@@ -78,7 +78,7 @@ def test_errors_are_those_of_the_dense_reconstruction(sizes: Sizes) -> None:
     index = indices_UNK[:, None].expand_as(values_USNK)
     codes_USNC = torch.zeros(*lead, sizes.concepts).scatter(3, index, values_USNK)
     residual_USND = codes_USNC @ dictionary_CD + bias_D - z_ND
-    torch.testing.assert_close(got.residual_USND, residual_USND.detach(), **CLOSE)
+    torch.testing.assert_close(got.residual_USND, residual_USND.detach(), rtol=CLOSE, atol=CLOSE)
     assert_same_gradients(got.error_USN, residual_USND.square().sum(3), parameters)
 
 
@@ -87,12 +87,13 @@ def test_a_step_repeated_is_the_same_to_the_bit_for_any_number_of_threads() -> N
     support = Support.of(random_indices(sizes), sizes.concepts)
     z_ND = torch.randn(sizes.items, sizes.width)
     parameters = leaves((1, 3, 200, 9), (500, 33), (33,))
+    values_USNK, dictionary_CD, bias_D = parameters
     found = []
     threads = torch.get_num_threads()
     try:
         for count in (1, 4):
             torch.set_num_threads(count)
-            out = reconstruct(*parameters, z_ND, support)
+            out = reconstruct(values_USNK, dictionary_CD, bias_D, z_ND, support)
             found.append([*out, *torch.autograd.grad(out.error_USN.sum(), parameters[:2])])
     finally:
         torch.set_num_threads(threads)
