@@ -216,7 +216,7 @@ def _memory_entry(shape: Shape) -> dict[str, Any]:
 
 
 def peak_mib(name: str, batch: int) -> float:
-    """Growth of this process's peak over three steps, its moments allocated and code compiled."""
+    """Growth of this process's peak over two steps, its moments allocated and code compiled."""
     made = {"ours": Ours, "dense": Dense}[name]
     tiny = Shape(num_concepts=256, k=4, batch=8, widths=(8, 8))
     made(tiny).step(*batches(tiny, 1)[0])
@@ -230,7 +230,7 @@ def peak_mib(name: str, batch: int) -> float:
         for moment in ("exp_avg", "exp_avg_sq"):
             subject.optimizer.state[parameter][moment].add_(0)  # touch the pages
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(3):
+    for _ in range(2):
         subject.step(*batch_)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 

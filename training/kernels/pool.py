@@ -44,7 +44,7 @@ def over_blocks(kernel: Callable[..., Any], total: int, block: int, *args: Any) 
         while (turn := next(turns)) < blocks:  # `next` of a count is one step under the GIL
             kernel(turn * block, min(total, (turn + 1) * block), *args)
 
-    helpers = min(torch.get_num_threads(), blocks) - 1
+    helpers = min(torch.get_num_threads(), blocks // 4) - 1  # waking one costs several blocks
     futures = [_executor(os.getpid()).submit(work) for _ in range(helpers)]
     work()
     for future in futures:
