@@ -109,7 +109,7 @@ def _replant(
     stream = model.of(name)
     direction_LD = torch.nn.functional.normalize(residual_ND[item_L], dim=1)
     reached_L = ((out.z[name][item_L] - stream.pre_bias_D) * direction_LD).sum(1)
-    needed_L = out.pre[name][item_L].topk(model.config.k, dim=1).values[:, -1]
+    needed_L = stream.pre_codes(out.z[name][item_L]).topk(model.config.k, dim=1).values[:, -1]
     limit = 2 * stream.encoder_CD.norm(dim=1).mean()  # a hardly aligned item must not blow up a row
     gain_L = torch.where(reached_L > 0, 1.1 * needed_L.clamp_min(0) / reached_L, limit)
     stream.encoder_CD[dead_L] = direction_LD * torch.minimum(gain_L, limit)[:, None]

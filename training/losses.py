@@ -1,4 +1,4 @@
-"""What fitting minimises: self, cross and AuxK reconstruction; knows no optimizer and no data.
+"""What fitting minimises: self and cross reconstruction; AuxK stands in `auxk.py`.
 
 Squared errors are per item. `koine` works on streams centred and scaled to unit mean square, so
 an error is already a fraction of variance; `sparc` divides each item's error by its squared norm
@@ -10,11 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool
 from torch import Tensor
 
+from training.auxk import auxk_loss
 from training.configs import FitConfig
-from training.model import AlignedDictionary, TopK, select, weighted_rows
+from training.kernels.selection import largest_sums
+from training.kernels.sparse import Support, reconstruct, values_at
+from training.model import AlignedDictionary, TopK
 
 
 class Losses(NamedTuple):
@@ -31,10 +34,10 @@ class Forward(NamedTuple):
 
     z: dict[str, Tensor]
     """Normalised inputs [N, D]."""
-    pre: dict[str, Tensor]
-    """Pre-codes [N, C]."""
     codes: dict[str, TopK]
     """Selected codes of each stream."""
+    supports: dict[str, Support]
+    """Of each stream; one and the same with Global TopK."""
 
 
 def forward(
@@ -42,16 +45,28 @@ def forward(
     acts: dict[str, Tensor],
     selecting_NS: Bool[Tensor, "N S"],
 ) -> Forward:
-    """Pre-codes and codes; the streams marked in `selecting_NS` choose an item's support."""
-    z = {name: model.of(name).normalise(x) for name, x in acts.items()}
-    pre = {name: model.of(name).pre_codes(z_ND).float() for name, z_ND in z.items()}
-    k = model.config.k
+    """Selection and codes; the streams marked in `selecting_NS` choose an item's support."""
+    z = {name: model.of(name).normalise(x).float() for name, x in acts.items()}
+    supports = _supports(model, z, selecting_NS)
+    codes = {}
+    for name, z_ND in z.items():
+        s = model.of(name)
+        values_NK = values_at(z_ND, s.pre_bias_D, s.encoder_CD, s.latent_bias_C, supports[name])
+        codes[name] = TopK(supports[name].indices_UNK[0], values_NK.relu())
+    return Forward(z, codes, supports)
+
+
+def _supports(
+    model: AlignedDictionary, z: dict[str, Tensor], selecting_NS: Tensor
+) -> dict[str, Support]:
+    num_concepts, k = model.config.num_concepts, model.config.k
+    scorers = {name: model.of(name).scorer(z_ND) for name, z_ND in z.items()}
     if model.config.selection == "global":
-        supports = dict.fromkeys(pre, select(list(pre.values()), k, selecting_NS))
-    else:
-        supports = {name: select([p], k) for name, p in pre.items()}
-    codes = {n: TopK(supports[n], p.gather(1, supports[n]).relu()) for n, p in pre.items()}
-    return Forward(z, pre, codes)
+        indices_NK = largest_sums(list(scorers.values()), selecting_NS, k)
+        return dict.fromkeys(z, Support.of(indices_NK[None], num_concepts))
+    alone_N1 = torch.ones_like(selecting_NS[:, :1])
+    indices = {name: largest_sums([scorer], alone_N1, k) for name, scorer in scorers.items()}
+    return {name: Support.of(i[None], num_concepts) for name, i in indices.items()}
 
 
 def losses(
@@ -63,87 +78,46 @@ def losses(
 ) -> Losses:
     """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out."""
     names = list(out.z)
+    every_source = _stacked(out, names, model.config.num_concepts)
     self_terms: list[Tensor] = []
     cross_terms: list[Tensor] = []
-    aux_terms: list[Tensor] = []
+    residuals: dict[str, Tensor] = {}
     for t, target in enumerate(names):
-        sources = names if config.cross_weight > 0 else [target]
-        stacked = TopK(
-            *(torch.cat(parts) for parts in zip(*(out.codes[s] for s in sources), strict=True))
+        alone = config.cross_weight == 0
+        values_USNK, support = _stacked(out, [target], 0) if alone else every_source
+        stream, z_ND = model.of(target), out.z[target]
+        error_USN, residual_USND = reconstruct(
+            values_USNK, stream.dictionary_CD, stream.pre_bias_D, z_ND, support
         )
-        stream = model.of(target)
-        decoded_MD = weighted_rows(stacked, stream.dictionary_CD) + stream.pre_bias_D
-        for source, recon_ND in zip(sources, decoded_MD.chunk(len(sources)), strict=True):
-            s = names.index(source)
-            both_N = present_NS[:, s] & present_NS[:, t]
-            term = _mean(_item_error(recon_ND, out.z[target], config), both_N)
+        error_MN = _relative(error_USN.flatten(0, 1), z_ND, config)
+        for s, error_N in zip([t] if alone else range(len(names)), error_MN, strict=True):
+            term = _mean(error_N, present_NS[:, s] & present_NS[:, t])
             (self_terms if s == t else cross_terms).append(term)
-            if s == t and dead_SC is not None:
-                aux = _sparc_auxk if config.method == "sparc" else _auxk
-                aux_terms.append(aux(model, out, target, recon_ND, dead_SC[t], config))
+        residuals[target] = -residual_USND.flatten(0, 1)[0 if alone else t]
     zero = self_terms[0].new_zeros(())
     self_ = torch.stack(self_terms).mean()
     cross = torch.stack(cross_terms).mean() if cross_terms else zero
-    auxk = torch.stack(aux_terms).mean() if aux_terms else zero
+    auxk = zero if dead_SC is None else auxk_loss(model, out.z, residuals, dead_SC, config)
     total = self_ + config.cross_weight * cross + config.auxk_weight * auxk
     return Losses(total, self_, cross, auxk)
 
 
-def _item_error(recon_ND: Tensor, z_ND: Tensor, config: FitConfig) -> Float[Tensor, "N"]:
-    error_N = (recon_ND - z_ND).square().sum(1)
+def _stacked(out: Forward, sources: list[str], num_concepts: int) -> tuple[Tensor, Support]:
+    """Values [U, S, N, K] of the sources over their one support (U = 1) or one each (S = 1)."""
+    values_SNK = torch.stack([out.codes[s].values_NK for s in sources])
+    supports = [out.supports[s] for s in sources]
+    if all(support is supports[0] for support in supports):
+        return values_SNK[None], supports[0]
+    indices_UNK = torch.cat([support.indices_UNK for support in supports])
+    return values_SNK[:, None], Support.of(indices_UNK, num_concepts)
+
+
+def _relative(error_SN: Tensor, z_ND: Tensor, config: FitConfig) -> Tensor:
     if config.method == "sparc":
-        return error_N / z_ND.square().sum(1).clamp_min(1e-12)
-    return error_N
+        return error_SN / z_ND.square().sum(1).clamp_min(1e-12)
+    return error_SN
 
 
 def _mean(error_N: Tensor, counted_N: Tensor) -> Tensor:
     counted_N = counted_N.to(error_N.dtype)
     return (error_N * counted_N).sum() / counted_N.sum().clamp_min(1)
-
-
-def _auxk_codes(scores_NC: Tensor, pre_NC: Tensor, num_auxk: int) -> Float[Tensor, "N C"]:
-    chosen: Int64[Tensor, "N A"] = scores_NC.topk(num_auxk, dim=1).indices
-    return torch.zeros_like(pre_NC).scatter(1, chosen, pre_NC.gather(1, chosen).relu())
-
-
-def _auxk(
-    model: AlignedDictionary,
-    out: Forward,
-    name: str,
-    recon_ND: Tensor,
-    dead_C: Bool[Tensor, "C"],
-    config: FitConfig,
-) -> Tensor:
-    """The dead latents of a stream reconstruct its residual (Gao et al. 2024, arXiv 2406.04093).
-
-    They are ranked by the streams' summed pre-codes, so that a latent dead everywhere comes back
-    for the same items in every stream. The residual is a constant; no bias enters.
-    """
-    residual_ND = (out.z[name] - recon_ND).detach()
-    joint_NC = torch.stack([p.detach() for p in out.pre.values()]).sum(0)
-    alive_C = ~dead_C
-    codes_NC = _auxk_codes(
-        joint_NC.masked_fill(alive_C, -torch.inf), out.pre[name], config.num_auxk
-    )
-    codes_NC = codes_NC.masked_fill(alive_C, 0)
-    recon_aux_ND = codes_NC @ model.of(name).dictionary_CD
-    error = (recon_aux_ND - residual_ND).square().sum()
-    return error / residual_ND.square().sum().clamp_min(1e-12)
-
-
-def _sparc_auxk(
-    model: AlignedDictionary,
-    out: Forward,
-    name: str,
-    recon_ND: Tensor,
-    dead_C: Bool[Tensor, "C"],
-    config: FitConfig,
-) -> Tensor:
-    """AuxK as SPARC's code has it: alive pre-codes zeroed, pre-bias in both sides of the error."""
-    stream = model.of(name)
-    masked_NC = out.pre[name].masked_fill(~dead_C, 0)
-    codes_NC = _auxk_codes(masked_NC, masked_NC, config.num_auxk)
-    target_ND = out.z[name] - recon_ND.detach() + stream.pre_bias_D.detach()
-    recon_aux_ND = codes_NC @ stream.dictionary_CD + stream.pre_bias_D
-    error_N = (recon_aux_ND - target_ND).square().sum(1)
-    return (error_N / target_ND.square().sum(1).clamp_min(1e-12)).mean()

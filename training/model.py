@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from koine.types import Mode
 from training.configs import Selection
+from training.kernels.selection import Scorer
 
 UNIT_NORM_EPS = 1e-8
 
@@ -68,6 +69,10 @@ class Stream(nn.Module):
     def pre_codes(self, z_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Scores before selection."""
         return nn.functional.linear(z_ND - self.pre_bias_D, self.encoder_CD, self.latent_bias_C)
+
+    def scorer(self, z_ND: Float[Tensor, "N D"]) -> Scorer:
+        """Pre-codes, for selection only: not differentiable."""
+        return Scorer((z_ND - self.pre_bias_D).detach(), self.encoder_CD, self.latent_bias_C)
 
 
 class AlignedDictionary(nn.Module):

@@ -24,6 +24,7 @@ from training.configs import FitConfig
 from training.dead import DeadLatents
 from training.losses import Losses, forward, losses
 from training.model import AlignedDictionary, ModelConfig
+from training.optimizer import DictionaryAdam
 from training.progress import progress
 from training.schedule import lr_at, selecting_streams, step_rows
 from training.statistics import stream_statistics
@@ -86,7 +87,13 @@ class _Trainer:
         self.rows = store.split("train")
         self.total_steps = config.total_steps(len(self.rows))
         self.model = initial_model(store, config).to(device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
+        self.optimizer = DictionaryAdam(
+            self.model.parameters(),
+            [self.model.of(name).dictionary_CD for name in self.model.streams],
+            lr=config.lr,
+            grad_clip=config.grad_clip,
+            renormalise=config.renormalise,
+        )
         self.dead = DeadLatents(self.model.streams, config, device)
         self.any_dead = False
         self.step = 0
@@ -161,7 +168,9 @@ class _Trainer:
             lost = losses(self.model, out, present_NS, dead_SC, config)
         self.optimizer.zero_grad(set_to_none=True)
         lost.total.backward()
-        self._update()
+        self.optimizer.step()
+        if config.reinit_every and (self.step + 1) % config.reinit_every == 0:
+            self.dead.reinitialise(self.model, self.step)
         if self._resamples():
             self.dead.resample(self.model, self.optimizer, out, present_NS, self.step)
         return lost
@@ -184,25 +193,6 @@ class _Trainer:
             self.any_dead = bool(mask_SC.any())
         # the published code computes AuxK even when nothing is dead (a gradient on the pre-bias)
         return mask_SC if self.any_dead or self.config.method == "sparc" else None
-
-    def _update(self) -> None:
-        config = self.config
-        dictionaries = [self.model.of(name).dictionary_CD for name in self.model.streams]
-        with torch.no_grad():
-            for rows_CD in dictionaries:
-                if config.renormalise == "before_step":
-                    rows_CD.copy_(torch.nn.functional.normalize(rows_CD, dim=1))
-                assert rows_CD.grad is not None
-                rows_CD.grad -= (rows_CD.grad * rows_CD).sum(1, keepdim=True) * rows_CD
-        if config.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
-        self.optimizer.step()
-        if config.renormalise == "after_step":
-            with torch.no_grad():
-                for rows_CD in dictionaries:
-                    rows_CD.copy_(torch.nn.functional.normalize(rows_CD, dim=1))
-        if config.reinit_every and (self.step + 1) % config.reinit_every == 0:
-            self.dead.reinitialise(self.model, self.step)
 
     def _log(self, writer: SummaryWriter, lost: Losses) -> None:
         values = {
