@@ -15,6 +15,7 @@ from torch import Tensor
 
 from training.configs import FitConfig
 from training.model import AlignedDictionary, TopK, select, weighted_rows
+from training.parallel import ALONE, Group
 
 
 class Losses(NamedTuple):
@@ -60,9 +61,15 @@ def losses(
     present_NS: Bool[Tensor, "N S"],
     dead_SC: Bool[Tensor, "S C"] | None,
     config: FitConfig,
+    group: Group = ALONE,
 ) -> Losses:
-    """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out."""
+    """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out.
+
+    Each worker of `group` gets its share: the workers' losses, and their gradients, add up to
+    those of the whole batch.
+    """
     names = list(out.z)
+    pairs_SS = group.sum((present_NS[:, :, None] & present_NS[:, None, :]).sum(0))
     self_terms: list[Tensor] = []
     cross_terms: list[Tensor] = []
     aux_terms: list[Tensor] = []
@@ -76,11 +83,12 @@ def losses(
         for source, recon_ND in zip(sources, decoded_MD.chunk(len(sources)), strict=True):
             s = names.index(source)
             both_N = present_NS[:, s] & present_NS[:, t]
-            term = _mean(_item_error(recon_ND, out.z[target], config), both_N)
+            error_N = _item_error(recon_ND, out.z[target], config)
+            term = (error_N * both_N).sum() / pairs_SS[s, t].clamp_min(1)
             (self_terms if s == t else cross_terms).append(term)
             if s == t and dead_SC is not None:
                 aux = _sparc_auxk if config.method == "sparc" else _auxk
-                aux_terms.append(aux(model, out, target, recon_ND, dead_SC[t], config))
+                aux_terms.append(aux(model, out, target, recon_ND, dead_SC[t], config, group))
     zero = self_terms[0].new_zeros(())
     self_ = torch.stack(self_terms).mean()
     cross = torch.stack(cross_terms).mean() if cross_terms else zero
@@ -96,11 +104,6 @@ def _item_error(recon_ND: Tensor, z_ND: Tensor, config: FitConfig) -> Float[Tens
     return error_N
 
 
-def _mean(error_N: Tensor, counted_N: Tensor) -> Tensor:
-    counted_N = counted_N.to(error_N.dtype)
-    return (error_N * counted_N).sum() / counted_N.sum().clamp_min(1)
-
-
 def _auxk_codes(scores_NC: Tensor, pre_NC: Tensor, num_auxk: int) -> Float[Tensor, "N C"]:
     chosen: Int64[Tensor, "N A"] = scores_NC.topk(num_auxk, dim=1).indices
     return torch.zeros_like(pre_NC).scatter(1, chosen, pre_NC.gather(1, chosen).relu())
@@ -113,6 +116,7 @@ def _auxk(
     recon_ND: Tensor,
     dead_C: Bool[Tensor, "C"],
     config: FitConfig,
+    group: Group,
 ) -> Tensor:
     """The dead latents of a stream reconstruct its residual (Gao et al. 2024, arXiv 2406.04093).
 
@@ -128,7 +132,7 @@ def _auxk(
     codes_NC = codes_NC.masked_fill(alive_C, 0)
     recon_aux_ND = codes_NC @ model.of(name).dictionary_CD
     error = (recon_aux_ND - residual_ND).square().sum()
-    return error / residual_ND.square().sum().clamp_min(1e-12)
+    return error / group.sum(residual_ND.square().sum()).clamp_min(1e-12)
 
 
 def _sparc_auxk(
@@ -138,6 +142,7 @@ def _sparc_auxk(
     recon_ND: Tensor,
     dead_C: Bool[Tensor, "C"],
     config: FitConfig,
+    group: Group,
 ) -> Tensor:
     """AuxK as SPARC's code has it: alive pre-codes zeroed, pre-bias in both sides of the error."""
     stream = model.of(name)
@@ -146,4 +151,5 @@ def _sparc_auxk(
     target_ND = out.z[name] - recon_ND.detach() + stream.pre_bias_D.detach()
     recon_aux_ND = codes_NC @ stream.dictionary_CD + stream.pre_bias_D
     error_N = (recon_aux_ND - target_ND).square().sum(1)
-    return (error_N / target_ND.square().sum(1).clamp_min(1e-12)).mean()
+    share_N = error_N / target_ND.square().sum(1).clamp_min(1e-12)
+    return share_N.sum() / (len(share_N) * group.size)
