@@ -115,7 +115,8 @@ def open_feed(
     rows_R = store.split("train")
     size = bytes_of(store, rows_R)
     place, room = _place(size, device, memory, group)
-    log.info(_in_words(size, place, room))
+    if group.leads:
+        log.info(_in_words(size, place, room))
     if place is None:
         read, threads = _mapped(store, device), THREADS
     else:

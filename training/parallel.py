@@ -135,7 +135,7 @@ def _lost_workers_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise TrainingError(
             f"another worker was lost, or did not answer for {TIMEOUT}: {reason}. The last"
             " checkpoint stays; start the same command again to go on from it"

@@ -64,7 +64,7 @@ def fit(
         if not (run / checkpoint.RECORD).is_file():
             where = torch.device(device or best_device(group))
             feed = open_feed(store, config, where, memory=memory, group=group)
-            trainer = _Trainer(store, config, run, where, feed, group)
+            trainer = Trainer(store, config, run, where, feed, group)
             trainer.resume()
             trainer.train()
             trainer.finish(recipe)
@@ -86,7 +86,9 @@ def initial_model(store: ActivationStore, config: FitConfig) -> AlignedDictionar
     return model
 
 
-class _Trainer:
+class Trainer:
+    """One worker's run in progress; use `fit`."""
+
     def __init__(
         self,
         store: ActivationStore,
@@ -128,7 +130,7 @@ class _Trainer:
         shown = progress(self.total_steps, "fit", self.step) if self.group.leads else silent()
         with closing(batches), shown as bar:
             for batch in batches:
-                lost = self._one_step(batch)
+                lost = self.take_step(batch)
                 self.step += 1
                 last = self.step == self.total_steps
                 if self.step % config.log_every == 0 or last:
@@ -166,7 +168,8 @@ class _Trainer:
         }
         checkpoint.write_json(self.run / checkpoint.RECORD, record)
 
-    def _one_step(self, batch: StepBatch) -> Losses:
+    def take_step(self, batch: StepBatch) -> Losses:
+        """Forward, backward and update; this worker's share of the losses."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.step, self.total_steps, config)
