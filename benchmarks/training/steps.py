@@ -1,10 +1,10 @@
-"""The trainer's own steps, timed one by one: reading, losses, optimizer; no validation, no files."""
+"""The trainer's own steps, timed one by one: reading, losses, optimizer; no files."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from training.trainer import Trainer
 
 def seconds_per_step(
     store: ActivationStore, config: FitConfig, *, memory: float | None = None
-) -> Iterator[float]:
+) -> Generator[float, None, None]:
     """Seconds of each further step on the CPU, without end."""
     cpu = torch.device("cpu")
     feed = open_feed(store, config, cpu, memory=memory)

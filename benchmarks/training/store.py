@@ -1,8 +1,8 @@
 """Training from memory maps against training from RAM: rate, and resident anonymous memory.
 
-`python -m benchmarks.training.store --folder DIR` writes an 8 GiB store into DIR, drops it from the
-page cache, trains on it from maps and from RAM in turns, and removes it. The mapped process may keep
-2 GiB of anonymous memory; the page cache is the system's to take back, and does not count.
+`python -m benchmarks.training.store --folder DIR` writes an 8 GiB store into DIR, drops it from
+the page cache, trains on it from maps and from RAM in turns, and removes it. The mapped process may
+keep 2 GiB of anonymous memory; the page cache is the system's to take back, and does not count.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def _measure(
         peak = 0
         for turn in range(ROUNDS + 1):
             for name, worker in (("mapped", mapped), ("resident", resident)):
-                assert worker.stdin and worker.stdout
+                assert worker.stdin
+                assert worker.stdout
                 worker.stdin.write("round\n")
                 worker.stdin.flush()
                 answer = json.loads(worker.stdout.readline())
