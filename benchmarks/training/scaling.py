@@ -155,8 +155,8 @@ def _figures(job: Job, cost_us: float) -> dict[str, str]:
 
 
 def _index_bytes(job: Job) -> int:
-    """A split's code, first vector and count of each stream, number of each training row."""
-    return job.items * (1 + 8 * len(job.shape.widths) + 8)
+    """A split's code and the number of each training row, where a row has one vector a stream."""
+    return job.items * (1 + 8)
 
 
 def main() -> None:

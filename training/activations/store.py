@@ -76,7 +76,7 @@ class ActivationStore:
 
     def counts(self, stream: str) -> Int64[np.ndarray, "M"]:
         """Vectors per row: 0 where the row lacks the stream, several where it has captions."""
-        return self._index.counts[self._known(stream)].astype(np.int64)
+        return self._index.counts(self._known(stream), np.arange(len(self)))
 
     def gather(
         self, rows_N: Int64[np.ndarray, "N"], draws_N: Float64[np.ndarray, "N"] | None = None
@@ -87,13 +87,13 @@ class ActivationStore:
         for every stream; without them it is the first.
         """
         self._check_rows(rows_N)
-        shard_N = self._shards_of(rows_N)
+        shard_N = self._index.shards_of(rows_N)
         order_N = np.argsort(rows_N, kind="stable")  # as they lie in the files
         present_NS = np.empty((len(rows_N), len(self.streams)), bool)
         acts: dict[str, ActsND] = {}
         for column, stream in enumerate(self.streams):
-            counts_N = self._index.counts[stream.name][rows_N]
-            local_N = self._index.first[stream.name][rows_N].astype(np.int64)
+            counts_N = self._index.counts(stream.name, rows_N)
+            local_N = self._index.first(stream.name, rows_N)
             if draws_N is not None:
                 picks_N = (draws_N * counts_N).astype(np.int64)
                 local_N += np.minimum(picks_N, np.maximum(counts_N - 1, 0))
@@ -105,17 +105,17 @@ class ActivationStore:
     def present(self, rows_N: Int64[np.ndarray, "N"]) -> PresentNS:
         """Which rows have which stream, as `gather` would say it, without reading activations."""
         self._check_rows(rows_N)
-        columns = [self._index.counts[stream.name][rows_N] > 0 for stream in self.streams]
+        columns = [self._index.counts(stream.name, rows_N) > 0 for stream in self.streams]
         return np.stack(columns, axis=1)
 
     def vectors(self, stream: str, rows_N: Int64[np.ndarray, "N"]) -> Float[np.ndarray, "M D"]:
         """All vectors of a stream for ascending rows, row after row, in the type of the store."""
         self._check_rows(rows_N)
-        counts_N = self._index.counts[self._known(stream)][rows_N].astype(np.int64)
+        counts_N = self._index.counts(self._known(stream), rows_N)
         row_M = np.repeat(np.arange(len(rows_N)), counts_N)
         within_M = np.arange(len(row_M)) - (counts_N.cumsum() - counts_N)[row_M]
-        local_M = self._index.first[stream][rows_N][row_M] + within_M
-        shards_M = self._shards_of(rows_N)[row_M]
+        local_M = self._index.first(stream, rows_N)[row_M] + within_M
+        shards_M = self._index.shards_of(rows_N)[row_M]
         parts = [self._map(shard, stream)[local_M[group]] for shard, group in _by_shard(shards_M)]
         width = next(spec.d_in for spec in self.streams if spec.name == stream)
         return np.concatenate([np.zeros((0, width), self.manifest.plan.dtype), *parts])
@@ -150,9 +150,6 @@ class ActivationStore:
             into_M = wanted_M[group]
             acts_ND[into_M] = self._map(shard, stream.name)[local_N[into_M]]
         return acts_ND
-
-    def _shards_of(self, rows_N: Int64[np.ndarray, "N"]) -> Int64[np.ndarray, "N"]:
-        return np.searchsorted(self._index.shard_starts, rows_N, side="right") - 1
 
     def _read_labels(self) -> tuple[np.ndarray, np.ndarray]:
         """CSR of all rows' labels: starts [N+1] and columns."""
