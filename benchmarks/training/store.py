@@ -16,17 +16,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+
+import torch
 
 from benchmarks.training.entry import Entry, entry
 from benchmarks.training.made import WIDTHS, write_store
 from benchmarks.training.steps import seconds_per_step
 from training.activations.store import ActivationStore
 from training.configs import FitConfig
-from training.feed import AHEAD
+from training.feed import AHEAD, open_feed
 from training.memory import GIB, free_on_machine
 
 STORE_GIB = 8.0
@@ -72,6 +75,24 @@ def entries(
             unit="GiB",
         ),
     ]
+
+
+def reading(folder: Path | None, gib: float, config: FitConfig) -> dict[str, float]:
+    """Items a second that a feed gives when nobody computes: from the disk, page cache and RAM."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / "store"
+        write_store(path, int(gib * GIB) // (4 * sum(WIDTHS.values())))
+        store = ActivationStore.open(path, verify=False)
+        drop_from_page_cache(path)
+        rates: dict[str, float] = {}
+        for name, memory in (("disk", 0.0), ("page cache", 0.0), ("RAM", 1e6)):
+            feed = open_feed(store, config, torch.device("cpu"), memory=memory)
+            steps = len(store) // config.batch_size
+            started = time.perf_counter()
+            for _ in feed.batches(0, steps):
+                pass
+            rates[name] = steps * config.batch_size / (time.perf_counter() - started)
+    return rates
 
 
 def drop_from_page_cache(store: Path) -> None:
@@ -157,11 +178,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="where the store is written meanwhile")
     parser.add_argument("--gib", type=float, default=STORE_GIB, help="size of the store")
+    parser.add_argument("--reading", action="store_true", help="time reading alone")
     parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if given.worker:
         work(*given.worker)
+    elif given.reading:
+        print(json.dumps(reading(given.folder, given.gib, CONFIG), indent=2))
     else:
         print(json.dumps(entries(given.folder, given.gib), indent=2))
 
