@@ -6,7 +6,7 @@ export BENTOML_DO_NOT_TRACK := True
 # idle threads that spin starve their neighbours
 export OMP_WAIT_POLICY := passive
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve check format test test-slow system-packages
+.PHONY: help setup lock demo serve bench-training check format test test-slow system-packages
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,9 @@ demo: setup  ## the whole product on the built-in corpus, then a running server 
 
 serve: setup  ## serve ARTIFACT over HTTP on port 3000
 	@KOINE_ARTIFACT=$(ARTIFACT) $(BIN)/bentoml serve service.app:ConceptService --port $${PORT:-3000}
+
+bench-training: setup  ## measure training against its baselines; results into benchmarks/
+	@$(BIN)/python -m benchmarks.training
 
 check: setup  ## format, lint, types, import contracts, docs
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from training.configs import FitConfig
 from training.kernels.sparse import rows_at
 from training.model import AlignedDictionary, Stream
+from training.parallel import Group
 
 
 def auxk_loss(
@@ -20,8 +21,12 @@ def auxk_loss(
     residuals: dict[str, Tensor],
     dead_SC: Bool[Tensor, "S C"],
     config: FitConfig,
+    group: Group,
 ) -> Float[Tensor, ""]:
-    """Mean over the streams; `residuals` are z minus the self reconstruction, constants."""
+    """Mean over the streams; `residuals` are z minus the self reconstruction, constants.
+
+    Each worker of `group` gets its share of the whole batch's.
+    """
     dead_L = dead_SC.any(0).nonzero()[:, 0]
     pre = {name: _pre_codes(model.of(name), z_ND, dead_L) for name, z_ND in z.items()}
     terms = []
@@ -29,14 +34,16 @@ def auxk_loss(
         alive_L = ~dead_SC[t, dead_L]
         if config.method == "sparc":
             codes_NL = _codes(pre[name].masked_fill(alive_L, 0), pre[name], alive_L, config)
-            terms.append(_sparc_error(model.of(name), codes_NL, dead_L, residuals[name]))
+            share_N = _sparc_shares(model.of(name), codes_NL, dead_L, residuals[name])
+            terms.append(share_N.sum() / (len(share_N) * group.size))
         else:
             # ranked by the sum, so that a latent dead everywhere comes back for the same items
             joint_NL = torch.stack([p.detach() for p in pre.values()]).sum(0)
             codes_NL = _codes(joint_NL.masked_fill(alive_L, -torch.inf), pre[name], alive_L, config)
             recon_ND = codes_NL @ rows_at(model.of(name).dictionary_CD, dead_L)
             error = (recon_ND - residuals[name]).square().sum()
-            terms.append(error / residuals[name].square().sum().clamp_min(1e-12))
+            whole = group.sum(residuals[name].square().sum())
+            terms.append(error / whole.clamp_min(1e-12))
     return torch.stack(terms).mean()
 
 
@@ -54,11 +61,11 @@ def _codes(
     return codes_NL.masked_fill(alive_L, 0)
 
 
-def _sparc_error(stream: Stream, codes_NL: Tensor, dead_L: Tensor, residual_ND: Tensor) -> Tensor:
-    """As SPARC's code has it: the pre-bias stands in both sides of the error."""
+def _sparc_shares(stream: Stream, codes_NL: Tensor, dead_L: Tensor, residual_ND: Tensor) -> Tensor:
+    """By item, as SPARC's code has it: the pre-bias stands in both sides of the error."""
     target_ND = residual_ND + stream.pre_bias_D.detach()
     recon_ND = stream.pre_bias_D.expand_as(target_ND)
     if len(dead_L):
         recon_ND = recon_ND + codes_NL @ rows_at(stream.dictionary_CD, dead_L)
     error_N = (recon_ND - target_ND).square().sum(1)
-    return (error_N / target_ND.square().sum(1).clamp_min(1e-12)).mean()
+    return error_N / target_ND.square().sum(1).clamp_min(1e-12)

@@ -103,6 +103,15 @@ def claim(run: Path, identity: dict[str, Any]) -> None:
 
 
 @contextmanager
+def claimed(run: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """`claim` and then `held`, in a directory that is made where it is missing."""
+    run.mkdir(parents=True, exist_ok=True)
+    claim(run, identity)
+    with held(run):
+        yield
+
+
+@contextmanager
 def held(run: Path) -> Iterator[None]:
     """Keep other processes from fitting into the same directory meanwhile."""
     with (run / CONFIG).open("rb") as lock:

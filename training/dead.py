@@ -13,6 +13,7 @@ from torch import Tensor
 from training.configs import FitConfig
 from training.losses import Forward
 from training.model import AlignedDictionary, TopK, weighted_rows
+from training.parallel import ALONE, Group
 
 FIRES_ABOVE = 1e-3
 """A code below this does not count as firing (SPARC's `auxk_threshold`)."""
@@ -21,7 +22,14 @@ FIRES_ABOVE = 1e-3
 class DeadLatents:
     """Steps since each latent of each stream last fired; advances in training steps only."""
 
-    def __init__(self, streams: tuple[str, ...], config: FitConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        streams: tuple[str, ...],
+        config: FitConfig,
+        device: torch.device,
+        group: Group = ALONE,
+    ) -> None:
+        self._group = group
         self._streams = streams
         self._config = config
         self.idle_steps_SC: Int64[Tensor, "S C"] = torch.zeros(
@@ -38,6 +46,7 @@ class DeadLatents:
         for row, name in enumerate(self._streams):
             fired_NK = (codes[name].values_NK > FIRES_ABOVE) & counted_N[:, None]
             self.idle_steps_SC[row, codes[name].indices_NK[fired_NK]] = 0
+        self._group.least(self.idle_steps_SC)  # 0 where a latent fired for any worker's item
 
     def mask(self) -> Bool[Tensor, "S C"]:
         """True where a latent of a stream is dead."""
@@ -80,7 +89,7 @@ class DeadLatents:
         dead_L = self.mask().all(0).nonzero()[:, 0]
         residuals = {name: _residual(model, out, name) for name in self._streams}
         error_N = torch.stack([r.square().sum(1) for r in residuals.values()]).sum(0)
-        weight_N = (error_N * present_NS.all(1)).cpu()
+        weight_N = self._group.whole(error_N * present_NS.all(1)).cpu()
         count = min(len(dead_L), int((weight_N > 0).sum()))
         if count == 0:
             return
@@ -88,7 +97,9 @@ class DeadLatents:
         item_L = torch.multinomial(weight_N, count, generator=generator).to(dead_L.device)
         dead_L = dead_L[:count]
         for row, name in enumerate(self._streams):
-            _replant(model, optimizer, out, name, dead_L, item_L, residuals[name])
+            z_LD = self._group.items(out.z[name], item_L)
+            residual_LD = self._group.items(residuals[name], item_L)
+            _replant(model, optimizer, name, dead_L, z_LD, residual_LD)
             self.idle_steps_SC[row, dead_L] = 0
 
 
@@ -100,16 +111,15 @@ def _residual(model: AlignedDictionary, out: Forward, name: str) -> Tensor:
 def _replant(
     model: AlignedDictionary,
     optimizer: torch.optim.Optimizer,
-    out: Forward,
     name: str,
     dead_L: Int64[Tensor, "L"],
-    item_L: Int64[Tensor, "L"],
-    residual_ND: Tensor,
+    z_LD: Tensor,
+    residual_LD: Tensor,
 ) -> None:
     stream = model.of(name)
-    direction_LD = torch.nn.functional.normalize(residual_ND[item_L], dim=1)
-    reached_L = ((out.z[name][item_L] - stream.pre_bias_D) * direction_LD).sum(1)
-    needed_L = stream.pre_codes(out.z[name][item_L]).topk(model.config.k, dim=1).values[:, -1]
+    direction_LD = torch.nn.functional.normalize(residual_LD, dim=1)
+    reached_L = ((z_LD - stream.pre_bias_D) * direction_LD).sum(1)
+    needed_L = stream.pre_codes(z_LD).topk(model.config.k, dim=1).values[:, -1]
     limit = 2 * stream.encoder_CD.norm(dim=1).mean()  # a hardly aligned item must not blow up a row
     gain_L = torch.where(reached_L > 0, 1.1 * needed_L.clamp_min(0) / reached_L, limit)
     stream.encoder_CD[dead_L] = direction_LD * torch.minimum(gain_L, limit)[:, None]

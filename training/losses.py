@@ -18,6 +18,7 @@ from training.configs import FitConfig
 from training.kernels.selection import largest_sums
 from training.kernels.sparse import Support, reconstruct, values_at
 from training.model import AlignedDictionary, TopK
+from training.parallel import ALONE, Group
 
 
 class Losses(NamedTuple):
@@ -75,9 +76,15 @@ def losses(
     present_NS: Bool[Tensor, "N S"],
     dead_SC: Bool[Tensor, "S C"] | None,
     config: FitConfig,
+    group: Group = ALONE,
 ) -> Losses:
-    """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out."""
+    """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out.
+
+    Each worker of `group` gets its share: the workers' losses, and their gradients, add up to
+    those of the whole batch.
+    """
     names = list(out.z)
+    pairs_SS = group.sum((present_NS[:, :, None] & present_NS[:, None, :]).sum(0))
     every_source = _stacked(out, names, model.config.num_concepts)
     self_terms: list[Tensor] = []
     cross_terms: list[Tensor] = []
@@ -91,13 +98,14 @@ def losses(
         )
         error_MN = _relative(error_USN.flatten(0, 1), z_ND, config)
         for s, error_N in zip([t] if alone else range(len(names)), error_MN, strict=True):
-            term = _mean(error_N, present_NS[:, s] & present_NS[:, t])
+            both_N = present_NS[:, s] & present_NS[:, t]
+            term = (error_N * both_N).sum() / pairs_SS[s, t].clamp_min(1)
             (self_terms if s == t else cross_terms).append(term)
         residuals[target] = -residual_USND.flatten(0, 1)[0 if alone else t]
     zero = self_terms[0].new_zeros(())
     self_ = torch.stack(self_terms).mean()
     cross = torch.stack(cross_terms).mean() if cross_terms else zero
-    auxk = zero if dead_SC is None else auxk_loss(model, out.z, residuals, dead_SC, config)
+    auxk = zero if dead_SC is None else auxk_loss(model, out.z, residuals, dead_SC, config, group)
     total = self_ + config.cross_weight * cross + config.auxk_weight * auxk
     return Losses(total, self_, cross, auxk)
 
@@ -116,8 +124,3 @@ def _relative(error_SN: Tensor, z_ND: Tensor, config: FitConfig) -> Tensor:
     if config.method == "sparc":
         return error_SN / z_ND.square().sum(1).clamp_min(1e-12)
     return error_SN
-
-
-def _mean(error_N: Tensor, counted_N: Tensor) -> Tensor:
-    counted_N = counted_N.to(error_N.dtype)
-    return (error_N * counted_N).sum() / counted_N.sum().clamp_min(1)

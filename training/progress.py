@@ -43,6 +43,17 @@ def progress(total: int | None, what: str, initial: int = 0) -> Iterator[Bar]:
         bar.finish()
 
 
+@contextmanager
+def silent() -> Iterator[Bar]:
+    """Shows nothing: for a worker beside the one that leads."""
+    yield _Silent()
+
+
+class _Silent:
+    def advance(self, n: int = 1, note: str = "") -> None:
+        pass
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.1f}/s" if task.speed else "-/s")

@@ -6,13 +6,13 @@ exactly where it was, with no generator state to save.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from training.configs import FitConfig
+from training.permutation import shuffled
 
 _ORDER, _CAPTIONS, _DROPOUT = 0, 1, 2
 
@@ -31,20 +31,13 @@ def step_rows(rows: Int64[np.ndarray, "R"], step: int, config: FitConfig) -> Ste
     size = min(config.batch_size, len(rows))
     per_epoch = len(rows) // size
     epoch, batch = divmod(step, per_epoch)
-    order = _epoch_order(len(rows), size, epoch, config.seed, config.shuffle)
+    key = (config.seed, _ORDER, epoch)
+    if config.shuffle == "rows":
+        places_N = shuffled(len(rows), key, batch * size, (batch + 1) * size)
+    else:
+        places_N = shuffled(per_epoch, key, batch, batch + 1) * size + np.arange(size)
     rng = np.random.default_rng((config.seed, _CAPTIONS, step))
-    return StepRows(rows[order[batch * size : (batch + 1) * size]], rng.random(size))
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(
-    num_rows: int, size: int, epoch: int, seed: int, shuffle: str
-) -> Int64[np.ndarray, "R"]:
-    rng = np.random.default_rng((seed, _ORDER, epoch))
-    if shuffle == "rows":
-        return rng.permutation(num_rows)
-    blocks = np.arange(num_rows // size * size).reshape(-1, size)
-    return rng.permutation(blocks).reshape(-1)
+    return StepRows(rows[places_N], rng.random(size))
 
 
 def selecting_streams(
@@ -63,6 +56,14 @@ def selecting_streams(
     one_NS = np.zeros_like(present_NS)
     one_NS[np.arange(len(present_NS)), luck_NS.argmax(1)] = True
     return np.where(alone_N[:, None], one_NS & present_NS, present_NS)
+
+
+def counted_items(
+    selecting_NS: Bool[np.ndarray, "N S"], present_NS: Bool[np.ndarray, "N S"]
+) -> Bool[np.ndarray, "N"]:
+    """Items that tell dead latents: chosen for by all their streams; all where no item is."""
+    joint_N = (selecting_NS == present_NS).all(1)
+    return joint_N if joint_N.any() else ~joint_N
 
 
 def lr_at(step: int, total: int, config: FitConfig) -> float:

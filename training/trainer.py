@@ -1,13 +1,14 @@
 """Fits an aligned dictionary on an activation store, resumable to the bit.
 
 Knows steps, checkpoints and validation; what is minimised stands in `losses.py`, what a step
-reads in `schedule.py`.
+reads in `feed.py`, what workers exchange in `parallel.py`.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +23,13 @@ from training import checkpoint
 from training.activations.store import ActivationStore
 from training.configs import FitConfig
 from training.dead import DeadLatents
+from training.feed import Feed, StepBatch, open_feed
 from training.losses import Losses, forward, losses
 from training.model import AlignedDictionary, ModelConfig
 from training.optimizer import DictionaryAdam
-from training.progress import progress
-from training.schedule import lr_at, selecting_streams, step_rows
+from training.parallel import ALONE, Group
+from training.progress import progress, silent
+from training.schedule import lr_at
 from training.statistics import stream_statistics
 from training.validation import validate
 
@@ -47,21 +50,26 @@ def fit(
     *,
     recipe: str | None = None,
     device: str | None = None,
+    memory: float | None = None,
+    group: Group = ALONE,
 ) -> Path:
     """Fit `config` on the store's training rows into the run directory, resuming what is there.
 
     A finished run of the same configuration is left as it is. TrainingError where the directory
-    holds another run, or the loss becomes non-finite.
+    holds another run, the loss becomes non-finite, or another worker of `group` is lost; `memory`
+    as for `open_feed`.
     """
-    run.mkdir(parents=True, exist_ok=True)
     identity = {"fit": asdict(config), "recipe": recipe, "store_fingerprint": store.fingerprint}
-    checkpoint.claim(run, identity)
-    with checkpoint.held(run):
+    with checkpoint.claimed(run, identity) if group.leads else nullcontext():
+        group.wait()
         if not (run / checkpoint.RECORD).is_file():
-            trainer = _Trainer(store, config, run, torch.device(device or _best_device()))
+            where = torch.device(device or best_device(group))
+            feed = open_feed(store, config, where, memory=memory, group=group)
+            trainer = Trainer(store, config, run, where, feed, group)
             trainer.resume()
             trainer.train()
             trainer.finish(recipe)
+        group.wait()
     return run
 
 
@@ -79,13 +87,21 @@ def initial_model(store: ActivationStore, config: FitConfig) -> AlignedDictionar
     return model
 
 
-class _Trainer:
+class Trainer:
+    """One worker's run in progress; use `fit`."""
+
     def __init__(
-        self, store: ActivationStore, config: FitConfig, run: Path, device: torch.device
+        self,
+        store: ActivationStore,
+        config: FitConfig,
+        run: Path,
+        device: torch.device,
+        feed: Feed,
+        group: Group,
     ) -> None:
         self.store, self.config, self.run, self.device = store, config, run, device
-        self.rows = store.split("train")
-        self.total_steps = config.total_steps(len(self.rows))
+        self.feed, self.group = feed, group
+        self.total_steps = config.total_steps(len(feed.rows))
         self.model = initial_model(store, config).to(device)
         self.optimizer = DictionaryAdam(
             self.model.parameters(),
@@ -94,7 +110,7 @@ class _Trainer:
             grad_clip=config.grad_clip,
             renormalise=config.renormalise,
         )
-        self.dead = DeadLatents(self.model.streams, config, device)
+        self.dead = DeadLatents(self.model.streams, config, device, group)
         self.any_dead = False
         self.step = 0
         self.seconds = 0.0
@@ -108,16 +124,20 @@ class _Trainer:
         if path.is_file():
             tensors, facts = checkpoint.load_tensors(path)
             self._restore(tensors, facts)
-        checkpoint.cut_history(self.run, self.step)
+        self._agree()
+        if self.group.leads:
+            checkpoint.cut_history(self.run, self.step)
 
     def train(self) -> None:
         """All remaining steps."""
         started = time.monotonic() - self.seconds
         config = self.config
-        writer = SummaryWriter(str(self.run / checkpoint.LOGS), purge_step=self.step)
-        with progress(self.total_steps, "fit", self.step) as bar:
-            while self.step < self.total_steps:
-                lost = self._one_step()
+        writer = self._writer()
+        batches = self.feed.batches(self.step, self.total_steps)
+        shown = progress(self.total_steps, "fit", self.step) if self.group.leads else silent()
+        with closing(batches), shown as bar:
+            for batch in batches:
+                lost = self.take_step(batch)
                 self.step += 1
                 last = self.step == self.total_steps
                 if self.step % config.log_every == 0 or last:
@@ -128,10 +148,13 @@ class _Trainer:
                 if self.step % config.checkpoint_every == 0 or last:
                     self._save()
                 bar.advance()
-        writer.close()
+        if writer:
+            writer.close()
 
     def finish(self, recipe: str | None) -> None:
         """Write the record that marks the run as finished."""
+        if not self.group.leads:
+            return
         if self.config.keep == "last" or self.best.step < 0:
             checkpoint.save_model(self.run, self.model, self.step)
             kept = self.step
@@ -152,33 +175,25 @@ class _Trainer:
         }
         checkpoint.write_json(self.run / checkpoint.RECORD, record)
 
-    def _one_step(self) -> Losses:
+    def take_step(self, batch: StepBatch) -> Losses:
+        """Forward, backward and update; this worker's share of the losses."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.step, self.total_steps, config)
-        drawn = step_rows(self.rows, self.step, config)
-        batch = self.store.gather(drawn.rows_N, drawn.draws_N)
-        acts = {n: torch.from_numpy(x).to(self.device) for n, x in batch.acts.items()}
-        selecting_NS = selecting_streams(batch.present_NS, self.step, config)
         with self.autocast:
-            out = forward(self.model, acts, torch.from_numpy(selecting_NS).to(self.device))
-            self.dead.update(out.codes, self._counted(selecting_NS, batch.present_NS))
+            out = forward(self.model, batch.acts, batch.selecting_NS)
+            self.dead.update(out.codes, batch.counted_N)
             dead_SC = self._dead_mask()
-            present_NS = torch.from_numpy(batch.present_NS).to(self.device)
-            lost = losses(self.model, out, present_NS, dead_SC, config)
+            lost = losses(self.model, out, batch.present_NS, dead_SC, config, self.group)
         self.optimizer.zero_grad(set_to_none=True)
         lost.total.backward()
+        self.group.sum_gradients(self.model.parameters())
         self.optimizer.step()
         if config.reinit_every and (self.step + 1) % config.reinit_every == 0:
             self.dead.reinitialise(self.model, self.step)
         if self._resamples():
-            self.dead.resample(self.model, self.optimizer, out, present_NS, self.step)
+            self.dead.resample(self.model, self.optimizer, out, batch.present_NS, self.step)
         return lost
-
-    def _counted(self, selecting_NS: np.ndarray, present_NS: np.ndarray) -> Tensor:
-        """Items chosen for by all their streams; all items where no item is."""
-        joint_N = (selecting_NS == present_NS).all(1)
-        return torch.from_numpy(joint_N if joint_N.any() else ~joint_N).to(self.device)
 
     def _resamples(self) -> bool:
         config, done = self.config, self.step + 1
@@ -194,13 +209,9 @@ class _Trainer:
         # the published code computes AuxK even when nothing is dead (a gradient on the pre-bias)
         return mask_SC if self.any_dead or self.config.method == "sparc" else None
 
-    def _log(self, writer: SummaryWriter, lost: Losses) -> None:
-        values = {
-            "loss": lost.total.item(),
-            "self": lost.self_.item(),
-            "cross": lost.cross.item(),
-            "auxk": lost.auxk.item(),
-        }
+    def _log(self, writer: SummaryWriter | None, lost: Losses) -> None:
+        whole = self.group.sum(torch.stack(lost).detach()).tolist()
+        values: dict[str, float] = dict(zip(("loss", "self", "cross", "auxk"), whole, strict=True))
         if not np.isfinite(values["loss"]):
             kept = self.run / checkpoint.CHECKPOINT
             raise TrainingError(
@@ -217,24 +228,34 @@ class _Trainer:
         values["mixed"] = int((dead_SC.any(0) & ~dead_SC.all(0)).sum())
         self._record(writer, values)
 
-    def _validate(self, writer: SummaryWriter) -> None:
+    def _validate(self, writer: SummaryWriter | None) -> None:
         rows = self.store.split("val")
         if len(rows) == 0:
             return
-        scores = validate(self.model, self.store, rows, self.device)
+        scores = validate(self.model, self.store, rows, self.device, self.group)
         self._record(writer, {f"val/{name}": value for name, value in scores.items()})
         score = float(np.mean(list(scores.values())))
         if self.config.keep == "best" and score < self.best.score:
             self.best = Best(score, self.step)
-            checkpoint.save_model(self.run, self.model, self.step)
+            if self.group.leads:
+                checkpoint.save_model(self.run, self.model, self.step)
 
-    def _record(self, writer: SummaryWriter, values: dict[str, float]) -> None:
+    def _writer(self) -> SummaryWriter | None:
+        if not self.group.leads:
+            return None
+        return SummaryWriter(str(self.run / checkpoint.LOGS), purge_step=self.step)
+
+    def _record(self, writer: SummaryWriter | None, values: dict[str, float]) -> None:
+        if writer is None:
+            return
         for name, value in values.items():
             writer.add_scalar(name, value, self.step)
         with (self.run / checkpoint.HISTORY).open("a") as file:
             file.write(json.dumps({"step": self.step, **values}) + "\n")
 
     def _save(self) -> None:
+        if not self.group.leads:
+            return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for moment in _MOMENTS:
@@ -263,6 +284,18 @@ class _Trainer:
         if facts["best"] is not None:
             self.best = Best(*facts["best"])
 
+    def _agree(self) -> None:
+        """All workers start from the same step and the same bits."""
+        step = torch.tensor([self.step])
+        if not self.group.least(step).equal(-self.group.least(torch.tensor([-self.step]))):
+            raise TrainingError(
+                f"the workers found different checkpoints in `{self.run}` (this one step"
+                f" {self.step}): give them one shared directory"
+            )
+        moments = [t for state in self.optimizer.state.values() for t in state.values()]
+        self.group.share([*self.model.state_dict().values(), *moments, self.dead.idle_steps_SC])
 
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+
+def best_device(group: Group = ALONE) -> str:
+    """A worker's own CUDA device where there is one, else the CPU."""
+    return f"cuda:{group.local_rank}" if torch.cuda.is_available() else "cpu"

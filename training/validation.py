@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import torch
@@ -11,8 +11,11 @@ from jaxtyping import Int64
 from koine.types import Mode
 from training.activations.store import ActivationStore
 from training.model import AlignedDictionary, unit
+from training.parallel import ALONE, Group
 
 CHUNK_ROWS = 1024
+
+K = TypeVar("K")
 
 
 def validate(
@@ -20,11 +23,14 @@ def validate(
     store: ActivationStore,
     rows: Int64[np.ndarray, "R"],
     device: torch.device,
+    group: Group = ALONE,
 ) -> dict[str, float]:
     """FVU of self and cross reconstruction for both modes, each a mean over streams or pairs.
 
-    A ratio of sums over all rows, about the training mean, for unit-norm activations.
+    A ratio of sums over all rows, about the training mean, for unit-norm activations. Each worker
+    of `group` reads its part of the rows; all get the same figures.
     """
+    rows = rows[group.rank :: group.size]
     names = model.streams
     error = {(mode, s, t): 0.0 for mode in get_args(Mode) for s in names for t in names}
     spread = dict.fromkeys([(s, t) for s in names for t in names], 0.0)
@@ -43,6 +49,7 @@ def validate(
             for (s, t), both_N in both.items():
                 error_N = (model.decode(t, codes[s]) - unit(acts[t])).square().sum(1)
                 error[mode, s, t] += float(error_N[both_N].sum())
+    error, spread = _summed(error, group), _summed(spread, group)
     scores = {}
     for mode in get_args(Mode):
         for kind, is_self in (("self", True), ("cross", False)):
@@ -51,3 +58,8 @@ def validate(
                 fvus = [error[mode, *pair] / spread[pair] for pair in pairs]
                 scores[f"fvu_{kind}_{mode}"] = float(np.mean(fvus))
     return scores
+
+
+def _summed(sums: dict[K, float], group: Group) -> dict[K, float]:
+    whole = group.sum(torch.tensor(list(sums.values()), dtype=torch.float64))
+    return dict(zip(sums, whole.tolist(), strict=True))

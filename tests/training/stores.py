@@ -9,7 +9,7 @@ import numpy as np
 
 from koine.streams import StreamSpec
 from training.activations.builder import open_builder
-from training.activations.manifest import SourceIdentity, StorePlan
+from training.activations.manifest import DType, SourceIdentity, StorePlan
 from training.activations.rows import Row, Split
 from training.activations.shards import Vectors
 from training.activations.store import ActivationStore
@@ -24,8 +24,14 @@ def write_store(
     path: Path,
     streams: Mapping[str, Sequence[np.ndarray]],
     labels: Sequence[Sequence[str]] | None = None,
+    *,
+    dtype: DType = "float32",
+    shard_rows: int | None = None,
 ) -> ActivationStore:
-    """A one-shard store; `streams[name][row]` is [M, D], M = 0 where the row lacks the stream."""
+    """A store, of one shard unless `shard_rows` says otherwise.
+
+    `streams[name][row]` is [M, D], M = 0 where the row lacks the stream.
+    """
     specs = tuple(
         StreamSpec(name=name, modality="vector", d_in=vectors[0].shape[1])
         for name, vectors in streams.items()
@@ -35,30 +41,37 @@ def write_store(
         recipe=None,
         source=SourceIdentity(kind="test", fingerprint="sha256:none"),
         streams=specs,
-        dtype="float32",
-        shard_size=num_rows + 1,
+        dtype=dtype,
+        shard_size=shard_rows or num_rows + 1,
         batch_size=num_rows,
     )
     rows = [
         Row(str(i), (), tuple(labels[i]) if labels else (), SPLITS[i % len(SPLITS)])
         for i in range(num_rows)
     ]
-    vectors = {
-        name: Vectors(
-            np.concatenate(per_row).astype(np.float32),
-            np.array([len(v) for v in per_row], np.int64),
-        )
-        for name, per_row in streams.items()
-    }
     with open_builder(path, plan) as builder:
-        shard = builder.new_shard()
-        shard.append(rows, vectors)
-        builder.shards.append(shard.finish(num_rows, [], []))
+        for start in range(0, num_rows, plan.shard_size):
+            part = slice(start, start + plan.shard_size)
+            shard = builder.new_shard()
+            shard.append(rows[part], {name: _stacked(v[part]) for name, v in streams.items()})
+            builder.shards.append(shard.finish(len(rows[part]), [], []))
         builder.finish()
     return ActivationStore.open(path)
 
 
-def atoms_store(path: Path, num_rows: int = 400, *, unpaired: bool = False) -> ActivationStore:
+def _stacked(per_row: Sequence[np.ndarray]) -> Vectors:
+    counts_N = np.array([len(vectors_MD) for vectors_MD in per_row], np.int64)
+    return Vectors(np.concatenate(per_row).astype(np.float32), counts_N)
+
+
+def atoms_store(
+    path: Path,
+    num_rows: int = 400,
+    *,
+    unpaired: bool = False,
+    dtype: DType = "float32",
+    shard_rows: int | None = None,
+) -> ActivationStore:
     """Three streams of widths 20, 16 and 12 over ATOMS shared atoms, ACTIVE in each row.
 
     The text-like stream `words` has three noisy vectors a row; with `unpaired`, every seventh row
@@ -79,4 +92,4 @@ def atoms_store(path: Path, num_rows: int = 400, *, unpaired: bool = False) -> A
             for i in range(num_rows)
         ]
     labels = [[f"atom{c:02}" for c in np.flatnonzero(row_C)] for row_C in codes_NC]
-    return write_store(path, streams, labels)
+    return write_store(path, streams, labels, dtype=dtype, shard_rows=shard_rows)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,19 +49,22 @@ class ActivationStore:
         self.fingerprint: str = hashlib.sha256((path / STORE_FILE).read_bytes()).hexdigest()
         """SHA-256 of `store.json`, which holds the hashes of all other files."""
         self._index = index
-        self._map = lru_cache(maxsize=OPEN_MAPS)(self._map_uncached)
+        self._open_map = lru_cache(maxsize=OPEN_MAPS)(self._map_uncached)
         self._table = lru_cache(maxsize=OPEN_TABLES)(self._table_uncached)
         self._labels_csr: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def open(cls, path: Path | str, *, verify: bool = True) -> ActivationStore:
+    def open(
+        cls, path: Path | str, *, verify: bool = True, share: tuple[int, int] = (0, 1)
+    ) -> ActivationStore:
         """Open a finished store; `verify` also hashes every file against the manifest.
 
-        Raises StoreError when it is unfinished, of an unknown version, damaged or misaligned.
+        Processes that open it together may each hash their share (number, processes). Raises
+        StoreError when it is unfinished, of an unknown version, damaged or misaligned.
         """
         path = Path(path)
         manifest = read_manifest(path)
-        verify_files(path, manifest, hashes=verify)
+        verify_files(path, manifest, hashes=verify, share=share)
         return cls(path, manifest, read_index(path, manifest))
 
     def __len__(self) -> int:
@@ -71,7 +76,7 @@ class ActivationStore:
 
     def counts(self, stream: str) -> Int64[np.ndarray, "M"]:
         """Vectors per row: 0 where the row lacks the stream, several where it has captions."""
-        return self._index.counts[self._known(stream)].astype(np.int64)
+        return self._index.counts(self._known(stream), np.arange(len(self)))
 
     def gather(
         self, rows_N: Int64[np.ndarray, "N"], draws_N: Float64[np.ndarray, "N"] | None = None
@@ -82,13 +87,13 @@ class ActivationStore:
         for every stream; without them it is the first.
         """
         self._check_rows(rows_N)
-        shard_N = np.searchsorted(self._index.shard_starts, rows_N, side="right") - 1
-        order_N = np.argsort(shard_N, kind="stable")
+        shard_N = self._index.shards_of(rows_N)
+        order_N = np.argsort(rows_N, kind="stable")  # as they lie in the files
         present_NS = np.empty((len(rows_N), len(self.streams)), bool)
         acts: dict[str, ActsND] = {}
         for column, stream in enumerate(self.streams):
-            counts_N = self._index.counts[stream.name][rows_N]
-            local_N = self._index.first[stream.name][rows_N].astype(np.int64)
+            counts_N = self._index.counts(stream.name, rows_N)
+            local_N = self._index.first(stream.name, rows_N)
             if draws_N is not None:
                 picks_N = (draws_N * counts_N).astype(np.int64)
                 local_N += np.minimum(picks_N, np.maximum(counts_N - 1, 0))
@@ -96,6 +101,24 @@ class ActivationStore:
             wanted_M = order_N[present_NS[order_N, column]]
             acts[stream.name] = self._read(stream, wanted_M, shard_N, local_N)
         return Batch(acts, present_NS)
+
+    def present(self, rows_N: Int64[np.ndarray, "N"]) -> PresentNS:
+        """Which rows have which stream, as `gather` would say it, without reading activations."""
+        self._check_rows(rows_N)
+        columns = [self._index.counts(stream.name, rows_N) > 0 for stream in self.streams]
+        return np.stack(columns, axis=1)
+
+    def vectors(self, stream: str, rows_N: Int64[np.ndarray, "N"]) -> Float[np.ndarray, "M D"]:
+        """All vectors of a stream for ascending rows, row after row, in the type of the store."""
+        self._check_rows(rows_N)
+        counts_N = self._index.counts(self._known(stream), rows_N)
+        row_M = np.repeat(np.arange(len(rows_N)), counts_N)
+        within_M = np.arange(len(row_M)) - (counts_N.cumsum() - counts_N)[row_M]
+        local_M = self._index.first(stream, rows_N)[row_M] + within_M
+        shards_M = self._index.shards_of(rows_N)[row_M]
+        parts = [self._map(shard, stream)[local_M[group]] for shard, group in _by_shard(shards_M)]
+        width = next(spec.d_in for spec in self.streams if spec.name == stream)
+        return np.concatenate([np.zeros((0, width), self.manifest.plan.dtype), *parts])
 
     def labels(self, rows_N: Int64[np.ndarray, "N"]) -> Bool[np.ndarray, "N L"]:
         """Which rows have which label, columns in the order of `label_names`."""
@@ -123,13 +146,9 @@ class ActivationStore:
     ) -> ActsND:
         """Vectors of the rows `wanted_M` (grouped by shard), zeros elsewhere."""
         acts_ND = np.zeros((len(shard_N), stream.d_in), np.float32)
-        shards_M = shard_N[wanted_M]
-        edges = np.flatnonzero(np.diff(shards_M)) + 1
-        starts, ends = [0, *edges.tolist()], [*edges.tolist(), len(wanted_M)]
-        for start, end in zip(starts, ends, strict=True):
-            if start < end:
-                group = wanted_M[start:end]
-                acts_ND[group] = self._map(int(shards_M[start]), stream.name)[local_N[group]]
+        for shard, group in _by_shard(shard_N[wanted_M]):
+            into_M = wanted_M[group]
+            acts_ND[into_M] = self._map(shard, stream.name)[local_N[into_M]]
         return acts_ND
 
     def _read_labels(self) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +167,27 @@ class ActivationStore:
                 )
             columns.append(found.to_numpy(zero_copy_only=False).astype(np.int32))
         return np.concatenate(lengths).cumsum(), np.concatenate(columns)
+
+    def _map(self, shard: int, stream: str) -> Float[np.ndarray, "M D"]:
+        """A shard's vectors; StoreError where the file is gone or cut short since it was opened.
+
+        Reading a map beyond the end of its file kills the process, so sizes are looked at again.
+        """
+        record = self.manifest.shards[shard]
+        path = self.path / "shards" / record.name / acts_file(stream)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be read any more: {error.strerror}. Restore the file and run the"
+                " same command again."
+            ) from error
+        if size != (expected := record.files[path.name].bytes):
+            raise StoreError(
+                f"{path} was changed while it was in use: expected {expected:,} bytes, got"
+                f" {size:,}. Restore the file and run the same command again."
+            )
+        return self._open_map(shard, stream)
 
     def _map_uncached(self, shard: int, stream: str) -> Float[np.ndarray, "M D"]:
         path = self.path / "shards" / self.manifest.shards[shard].name / acts_file(stream)
@@ -168,3 +208,11 @@ class ActivationStore:
             raise StoreError(
                 f"Rows must lie in 0..{len(self) - 1}, got {rows_N.min()}..{rows_N.max()}."
             )
+
+
+def _by_shard(shards_M: Int64[np.ndarray, "M"]) -> Iterator[tuple[int, slice]]:
+    """Each shard of a grouped list, with the part of the list that is its own."""
+    edges = [0, *(np.flatnonzero(np.diff(shards_M)) + 1).tolist(), len(shards_M)]
+    for start, end in pairwise(edges):
+        if start < end:
+            yield int(shards_M[start]), slice(start, end)

@@ -9,14 +9,20 @@ from koine.errors import StoreError
 from training.activations.manifest import PLAN_FILE, FileRecord, StoreManifest, StorePlan, load
 
 
-def verify_files(path: Path, manifest: StoreManifest, *, hashes: bool) -> None:
+def verify_files(
+    path: Path, manifest: StoreManifest, *, hashes: bool, share: tuple[int, int] = (0, 1)
+) -> None:
     """Check that every file is there with its size and, with `hashes`, its SHA-256.
 
-    Raises StoreError naming the file, what was expected, what was got and what to do.
+    Of several processes that open a store together, number `share[0]` of `share[1]` hashes every
+    so many shards. Raises StoreError naming the file, what was expected, what was got and what to
+    do.
     """
-    for shard in manifest.shards:
+    number, processes = share
+    for index, shard in enumerate(manifest.shards):
+        own = index % processes == number
         for name, record in shard.files.items():
-            _verify(path / "shards" / shard.name / name, record, hashes)
+            _verify(path / "shards" / shard.name / name, record, hashes and own)
     for name, record in manifest.files.items():
         _verify(path / name, record, hashes)
     if load(StorePlan, path / PLAN_FILE) != manifest.plan:

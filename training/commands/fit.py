@@ -8,11 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from koine.errors import RequestError
 from training.activations.store import ActivationStore
 from training.configs import SPARC_AS_PUBLISHED, FitConfig
+from training.parallel import joined
 from training.recipes import RECIPES
-from training.trainer import fit
+from training.trainer import best_device, fit
 
 HELP = "fit an aligned dictionary on an activation store; the same command resumes"
 
@@ -45,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="run directory")
     parser.add_argument("--device", help="torch device; default: cuda where there is one")
     parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="most GiB that features may take in RAM or on the device; above, or with 0, they are"
+        " memory-mapped; default: half of what is free",
+    )
+    parser.add_argument(
         "--no-verify", action="store_true", help="skip the check of the store's SHA-256 hashes"
     )
     for name, (kind, what) in _OVERRIDES.items():
@@ -56,9 +66,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fit, and say where the result lies."""
     config = config_from(args)
-    store = ActivationStore.open(args.store, verify=not args.no_verify)
-    finished = (args.out / "fit.json").is_file()
-    run_dir = fit(store, config, args.out, recipe=args.recipe, device=args.device)
+    cuda = torch.device(args.device or best_device()).type == "cuda"
+    with joined(cuda=cuda) as group:
+        share = (group.rank, group.size)
+        store = ActivationStore.open(args.store, verify=not args.no_verify, share=share)
+        finished = (args.out / "fit.json").is_file()
+        run_dir = fit(
+            store,
+            config,
+            args.out,
+            recipe=args.recipe,
+            device=args.device,
+            memory=args.memory,
+            group=group,
+        )
+    if group.leads:
+        _tell(run_dir, finished)
+
+
+def _tell(run_dir: Path, finished: bool) -> None:
     record = json.loads((run_dir / "fit.json").read_text())
     state = "was finished already" if finished else f"took {record['seconds']} s"
     print(f"{run_dir}: {record['steps']} steps {state}; weights of step {record['kept_step']}")

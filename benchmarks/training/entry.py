@@ -1,0 +1,67 @@
+"""What a benchmark reports of one comparison, with where and when it was measured."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+
+class Entry(TypedDict):
+    """One comparison; `ratio` at least `target` is good."""
+
+    name: str
+    ours: float
+    baseline: float
+    ratio: float
+    target: float | None
+    spread: float
+    """Standard deviation of the ratio over repetitions."""
+    unit: str
+    date: str
+    commit: str
+    hardware: str
+
+
+def entry(
+    name: str,
+    ours: float,
+    baseline: float,
+    *,
+    ratio: float,
+    target: float | None,
+    unit: str,
+    spread: float = 0.0,
+) -> Entry:
+    """An entry of today, this commit and this machine."""
+    return Entry(
+        name=name,
+        ours=ours,
+        baseline=baseline,
+        ratio=ratio,
+        target=target,
+        spread=spread,
+        unit=unit,
+        date=date.today().isoformat(),
+        commit=commit(),
+        hardware=hardware(),
+    )
+
+
+def commit() -> str:
+    """The commit that runs, `-dirty` where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def hardware() -> str:
+    """Processor and threads."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
