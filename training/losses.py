@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from training.auxk import auxk_loss
-from training.configs import FitConfig
+from training.configs import FitConfig, Method
 from training.kernels.selection import largest_sums
 from training.kernels.sparse import Support, reconstruct, values_at
 from training.model import AlignedDictionary, TopK
@@ -45,10 +45,14 @@ def forward(
     model: AlignedDictionary,
     acts: dict[str, Tensor],
     selecting_NS: Bool[Tensor, "N S"],
+    method: Method = "koine",
 ) -> Forward:
-    """Selection and codes; the streams marked in `selecting_NS` choose an item's support."""
+    """Selection and codes; the streams marked in `selecting_NS` choose an item's support.
+
+    `sparc` keeps to the published ranking: `largest_sums` may not round candidates for it.
+    """
     z = {name: model.of(name).normalise(x).float() for name, x in acts.items()}
-    supports = _supports(model, z, selecting_NS)
+    supports = _supports(model, z, selecting_NS, exact=method == "sparc")
     codes = {}
     for name, z_ND in z.items():
         s = model.of(name)
@@ -58,15 +62,17 @@ def forward(
 
 
 def _supports(
-    model: AlignedDictionary, z: dict[str, Tensor], selecting_NS: Tensor
+    model: AlignedDictionary, z: dict[str, Tensor], selecting_NS: Tensor, *, exact: bool
 ) -> dict[str, Support]:
     num_concepts, k = model.config.num_concepts, model.config.k
     scorers = {name: model.of(name).scorer(z_ND) for name, z_ND in z.items()}
     if model.config.selection == "global":
-        indices_NK = largest_sums(list(scorers.values()), selecting_NS, k)
+        indices_NK = largest_sums(list(scorers.values()), selecting_NS, k, exact=exact)
         return dict.fromkeys(z, Support.of(indices_NK[None], num_concepts))
     alone_N1 = torch.ones_like(selecting_NS[:, :1])
-    indices = {name: largest_sums([scorer], alone_N1, k) for name, scorer in scorers.items()}
+    indices = {
+        name: largest_sums([scorer], alone_N1, k, exact=exact) for name, scorer in scorers.items()
+    }
     return {name: Support.of(i[None], num_concepts) for name, i in indices.items()}
 
 

@@ -181,7 +181,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr_at(self.step, self.total_steps, config)
         with self.autocast:
-            out = forward(self.model, batch.acts, batch.selecting_NS)
+            out = forward(self.model, batch.acts, batch.selecting_NS, config.method)
             self.dead.update(out.codes, batch.counted_N)
             dead_SC = self._dead_mask()
             lost = losses(self.model, out, batch.present_NS, dead_SC, config, self.group)

@@ -10,17 +10,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from koine.errors import TrainingError
 from tests.training.stores import atoms_store
 from training.activations.store import ActivationStore
 from training.checkpoint import held, load_model, load_tensors
-from training.configs import SPARC_AS_PUBLISHED, FitConfig
+from training.configs import SPARC_AS_PUBLISHED, FitConfig, Selection
+from training.kernels import selection as kernels
 from training.trainer import fit, initial_model
 from training.validation import validate
 
@@ -50,6 +53,29 @@ def test_fitting_beats_the_untrained_dictionary(
     after = fvu(store, run)
     assert after["fvu_self_independent"] < 0.6 * before["fvu_self_independent"]
     assert after["fvu_cross_joint"] < 0.6 * before["fvu_cross_joint"]
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("config", [CONFIG, SPARC], ids=["koine", "sparc"])
+def test_rounded_scores_choose_candidates_for_koine_only(
+    store: ActivationStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    config: FitConfig,
+    selection: Selection,
+) -> None:
+    decided: list[int] = []
+    best_of = kernels._best_of
+
+    def recorded(*given: Any) -> Tensor:
+        decided.append(1)
+        return best_of(*given)
+
+    monkeypatch.setattr(kernels, "_worth_rounding", lambda *_: True)
+    monkeypatch.setattr(kernels, "_best_of", recorded)
+    config = dataclasses.replace(config, selection=selection, steps=2)
+    fit(store, config, tmp_path / "run", device="cpu")
+    assert bool(decided) == (config.method == "koine")
 
 
 def test_rows_that_lack_a_stream_train_too(tmp_path: Path) -> None:

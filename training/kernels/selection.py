@@ -30,15 +30,16 @@ class Scorer(NamedTuple):
 
 @torch.no_grad()
 def largest_sums(
-    scorers: list[Scorer], selecting_NS: Bool[Tensor, "N S"], k: int
+    scorers: list[Scorer], selecting_NS: Bool[Tensor, "N S"], k: int, *, exact: bool = False
 ) -> Int64[Tensor, "N K"]:
     """Indices of the k concepts with the largest sum of scores over an item's selecting streams.
 
     Where the CPU multiplies bf16 in hardware and the sizes are worth it, bf16 scores name half as
-    many concepts again, and the sums in float32 decide among these.
+    many concepts again, and the sums in float32 decide among these; not with `exact`.
     """
     num_items, num_concepts = len(selecting_NS), len(scorers[0].bias_C)
-    rough = _worth_rounding(scorers[0].x_ND.device, num_items, num_concepts, k)
+    device = scorers[0].x_ND.device
+    rough = not exact and _worth_rounding(device, num_items, num_concepts, k)
     weights = [s.weight_CD.bfloat16() if rough else s.weight_CD for s in scorers]
     named = k + max(16, k // 2) if rough else k
     step = max(_FEWEST_ROWS, _SCORES_AT_ONCE // num_concepts)
