@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import statistics
 import subprocess
@@ -18,13 +17,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.training.entry import Entry, entry
 from training.configs import FitConfig
 from training.losses import forward, losses
 from training.model import AlignedDictionary, ModelConfig
@@ -156,7 +153,7 @@ def batches(shape: Shape, count: int) -> list[tuple[dict[str, Tensor], Tensor]]:
     return made
 
 
-def entries(scan: bool = False, rounds: int = 5) -> list[dict[str, Any]]:
+def entries(scan: bool = False, rounds: int = 5) -> list[Entry]:
     """Step times and peak memory at the target shapes; with `scan` also at the others."""
     check_curves()
     found = [_time_entry(shape, target, rounds) for shape, target in TARGETS.items()]
@@ -175,7 +172,7 @@ def check_curves() -> None:
             raise RuntimeError(f"step {step}: loss {got} against {wanted} of the dense formulation")
 
 
-def _time_entry(shape: Shape, target: float | None, rounds: int) -> dict[str, Any]:
+def _time_entry(shape: Shape, target: float | None, rounds: int) -> Entry:
     """Best of `rounds` alternating steps each; the spread is that of the ratios of neighbours."""
     ours, dense = Ours(shape), Dense(shape)
     made = batches(shape, 2)
@@ -187,13 +184,14 @@ def _time_entry(shape: Shape, target: float | None, rounds: int) -> dict[str, An
                 times[name].append(seconds)
     ratios = [d / o for o, d in zip(times["ours"], times["dense"], strict=True)]
     best = {name: min(seconds) for name, seconds in times.items()}
-    return _entry(
+    return entry(
         f"step_time_{shape.name}",
         best["ours"],
         best["dense"],
-        target,
-        "s",
-        statistics.pstdev(ratios),
+        ratio=best["dense"] / best["ours"],
+        target=target,
+        unit="s",
+        spread=statistics.pstdev(ratios),
     )
 
 
@@ -203,7 +201,7 @@ def _seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _memory_entry(shape: Shape) -> dict[str, Any]:
+def _memory_entry(shape: Shape) -> Entry:
     """Peak beyond weights and Adam's moments, each in a fresh process."""
     peaks = {}
     for name in ("ours", "dense"):
@@ -211,8 +209,14 @@ def _memory_entry(shape: Shape) -> dict[str, Any]:
         command += ["--batch", str(shape.batch)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         peaks[name] = float(done.stdout)
-    name = f"step_peak_memory_{shape.name}"
-    return _entry(name, peaks["ours"], peaks["dense"], MEMORY_TARGET, "MiB", 0.0)
+    return entry(
+        f"step_peak_memory_{shape.name}",
+        peaks["ours"],
+        peaks["dense"],
+        ratio=peaks["dense"] / peaks["ours"],
+        target=MEMORY_TARGET,
+        unit="MiB",
+    )
 
 
 def peak_mib(name: str, batch: int) -> float:
@@ -233,36 +237,6 @@ def peak_mib(name: str, batch: int) -> float:
     for _ in range(2):
         subject.step(*batch_)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-
-
-def _entry(
-    name: str, ours: float, baseline: float, target: float | None, unit: str, spread: float
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "ours": ours,
-        "baseline": baseline,
-        "ratio": baseline / ours,
-        "target": target,
-        "spread": spread,
-        "unit": unit,
-        "date": date.today().isoformat(),
-        "commit": _commit(),
-        "hardware": _hardware(),
-    }
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    folder = Path(__file__).parent
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
-
-
-def _hardware() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
 
 
 def main() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks.training import __main__ as runner
+from benchmarks.training import step
 from benchmarks.training import store as store_benchmark
 from benchmarks.training.entry import Entry, entry
 from benchmarks.training.scaling import BASE, JOBS, SCANS, paper_table, scan_table
@@ -52,6 +54,25 @@ def test_mapped_against_resident_at_a_small_size(
     assert rate["baseline"] > 0
     assert 0.05 < memory["ours"] < 2, "GiB that a process with torch takes"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_step_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = step.Shape(num_concepts=64, k=4, batch=16, widths=(12, 8))
+    peak = made("step_peak_memory", 3.0)
+    monkeypatch.setattr(step, "CURVE", tiny)
+    monkeypatch.setattr(step, "TARGETS", {tiny: 0.0})
+    monkeypatch.setattr(step, "_memory_entry", lambda _: peak)
+    page = tmp_path / "README.md"
+    page.write_text(f"{runner.BEGIN}\n{runner.END}\n")
+    monkeypatch.setattr(runner, "README", page)
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results" / "training.json")
+    assert runner.main(["step"]) == 0
+    kept = {one["name"]: one for one in json.loads(runner.RESULTS.read_text())}
+    assert kept["step_peak_memory"] == peak
+    timed = kept[f"step_time_{tiny.name}"]
+    assert timed["ratio"] == pytest.approx(timed["baseline"] / timed["ours"])
+    assert timed.keys() == peak.keys()
+    assert f"| step_time_{tiny.name} |" in page.read_text()
 
 
 def test_parameters_are_counted_as_the_model_has_them() -> None:
