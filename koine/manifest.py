@@ -45,12 +45,12 @@ class ArtifactStream(Spec):
 
 
 class Selection(Spec):
-    """How the graphs choose the active concepts; both end with a ReLU, zeros being inactive."""
+    """How the graphs choose the active concepts; those chosen with value 0 are inactive."""
 
     independent: Literal["own_topk"] = "own_topk"
-    """The k largest pre-codes of the stream."""
+    """The k largest scores of the stream: its pre-codes, or what its selector makes of them."""
     joint: Literal["summed_topk", "own_topk"] = "summed_topk"
-    """`summed_topk`: the k largest sums of pre-codes over the item's present streams;
+    """`summed_topk`: the k largest sums of scores over the item's present streams;
     `own_topk`: each stream alone, for dictionaries trained without a shared support."""
 
 

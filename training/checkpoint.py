@@ -14,6 +14,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from koine.errors import TrainingError
 from training.activations.files import fsync_file, write_atomic
+from training.configs import SelectorConfig
 from training.model import AlignedDictionary, ModelConfig
 
 CONFIG, CHECKPOINT, MODEL = "config.json", "checkpoint.safetensors", "model.safetensors"
@@ -62,6 +64,7 @@ def save_model(run: Path, model: AlignedDictionary, step: int) -> None:
         "num_concepts": model.config.num_concepts,
         "k": model.config.k,
         "selection": model.config.selection,
+        "selector": asdict(model.config.selector) if model.config.selector else None,
         "widths": {name: model.of(name).encoder_CD.shape[1] for name in model.streams},
         "step": step,
     }
@@ -76,8 +79,12 @@ def load_model(run: Path) -> AlignedDictionary:
             "run `python -m training fit --out` there first"
         )
     tensors, facts = load_tensors(run / MODEL)
+    selector = facts["selector"]
     config = ModelConfig(
-        num_concepts=facts["num_concepts"], k=facts["k"], selection=facts["selection"]
+        num_concepts=facts["num_concepts"],
+        k=facts["k"],
+        selection=facts["selection"],
+        selector=SelectorConfig(**selector) if selector else None,
     )
     model = AlignedDictionary(config, facts["widths"])
     model.load_state_dict(tensors)

@@ -3,16 +3,78 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Method = Literal["koine", "sparc"]
 Selection = Literal["global", "local"]
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+def _require(holds: bool, name: str, got: object, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"`{name}` must be {wanted}, got {got}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectorConfig:
+    """Selection in a space that the streams share, so that one alone selects what all would.
+
+    scores = sharpness · cos(u, prototype) + pre_code_weight · pre_codes + score_bias, where u is a
+    linear map of the stream's input into the shared space. Equations in `training/selector.py`.
+    """
+
+    width: int = 64
+    """Dimensions of the shared space, R."""
+    dropout: float = 0.5
+    """Share of a stream's input dimensions that training hides from its map."""
+    lr: float = 2e-3
+    """Peak learning rate of maps and prototypes."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay of the maps."""
+    start: float = 0.1
+    """Share of the steps after which items become the prototypes, and teaching begins."""
+    pre_code_weight: float = 10.0
+    """What a pre-code adds to its concept's score: the larger, the better items are
+    reconstructed, and the less the streams agree."""
+    contrast_weight: float = 1.0
+    """Weight of the contrastive loss between the streams' maps of one item."""
+    contrast_temperature: float = 0.15
+    """Its temperature."""
+    teach_weight: float = 1.0
+    """Weight of teaching each stream the support that an item's streams choose together."""
+    code_contrast_weight: float = 0.1
+    """Weight of the contrastive loss between the codes of streams that select alone."""
+    code_contrast_temperature: float = 0.1
+    """Its temperature."""
+    code_contrast_items: int = 128
+    """Items of a batch that it is taken over, at most."""
+    most_rate: float = 0.2
+    """Share of the items above which a concept's score is pushed down, for each stream."""
+    least_rate: float = 0.25
+    """Share of the even rate k / num_concepts below which it is pushed up."""
+    balance_lr: float = 0.04
+    """Step of that push per unit of log rate."""
+    softness: float = 0.1
+    """Codes are softness · softplus(x / softness): positive wherever a concept is selected."""
+    refinements: int = 2
+    """Times that a code is corrected by its dictionary row's share of the residual."""
+    refine_rate: float = 0.3
+    """Step of that correction."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "code_contrast_items"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("dropout", "start"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        for name in ("lr", "softness", "contrast_temperature", "code_contrast_temperature"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        _require(self.refinements >= 0, "refinements", self.refinements, "at least 0")
+        _require(0 < self.most_rate <= 1, "most_rate", self.most_rate, "in (0, 1]")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
-    """A complete training configuration. The defaults are the `koine` method's."""
+    """A complete training configuration; `aligned` gives the best one known."""
 
     method: Method = "koine"
     """`sparc` trains as published (arXiv 2507.06265 and its code); `koine` corrects its faults."""
@@ -22,10 +84,13 @@ class FitConfig:
     """Concepts that an item activates, K."""
     selection: Selection = "global"
     """`global`: the streams of an item select one shared support; `local`: each selects alone."""
+    selector: SelectorConfig | None = None
+    """How streams select in a shared space; None: by their pre-codes, as SPARC does."""
     cross_weight: float = 1.0
     """Weight of reconstructing each stream from every other stream's codes."""
     stream_dropout: float = 0.5
-    """Share of training items whose support one random stream selects alone, as in serving."""
+    """Share of training items that are selected for as in serving: by one random stream, or, with
+    a `selector`, by each stream for itself."""
     standardise: bool = True
     """Centre each stream and scale it to unit mean square, so that none dominates the sum."""
 
@@ -83,10 +148,20 @@ class FitConfig:
         _require(0 <= self.stream_dropout <= 1, "stream_dropout", self.stream_dropout, "in [0, 1]")
         _require(self.warmup + self.decay <= 1, "warmup + decay", self.warmup + self.decay, "≤ 1")
         _require(self.lr > 0, "lr", self.lr, "positive")
+        chosen = self.selector is None or self.selection == "global"
+        _require(chosen, "selection", self.selection, "global with a `selector`")
         _require(self.cross_weight >= 0, "cross_weight", self.cross_weight, "at least 0")
         _require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         given = self.steps is not None or (self.epochs is not None and self.epochs > 0)
         _require(given, "epochs", self.epochs, "positive where `steps` is not given")
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> FitConfig:
+        """What `dataclasses.asdict` made of one."""
+        given = dict(fields)
+        if given["selector"] is not None:
+            given["selector"] = SelectorConfig(**given["selector"])
+        return cls(**given)
 
     @property
     def num_auxk(self) -> int:
@@ -101,8 +176,25 @@ class FitConfig:
         return max(1, round(self.epochs * max(1, num_rows // self.batch_size)))
 
 
+ALIGNED: dict[str, Any] = {
+    "selector": SelectorConfig(),
+    "decay": 0.3,
+    "auxk_weight": 0.0,
+    "resample_every": None,
+    "keep": "last",
+}
+"""What makes streams select alike when alone. The balance of scores keeps concepts alive, so that
+nothing is resampled and AuxK is left out."""
+
+
+def aligned(**fields: Any) -> FitConfig:
+    """The recipes' method, with `fields` laid over it."""
+    return FitConfig(**ALIGNED | fields)
+
+
 SPARC_AS_PUBLISHED = {
     "method": "sparc",
+    "selector": None,
     "stream_dropout": 0.0,
     "standardise": False,
     "shuffle": "blocks",
@@ -113,14 +205,10 @@ SPARC_AS_PUBLISHED = {
     "precision": "fp32",
     "renormalise": "before_step",
     "auxk": 64,
+    "auxk_weight": 1 / 32,
     "dead_after": 1000,
     "resample_every": None,
     "reinit_every": 100,
     "keep": "last",
 }
 """What `--method sparc` changes: research code of arXiv 2507.06265, its optimiser and faults."""
-
-
-def _require(holds: bool, name: str, got: object, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"`{name}` must be {wanted}, got {got}")

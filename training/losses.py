@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from training.alignment import Alignment
 from training.auxk import auxk_loss
 from training.configs import FitConfig, Method
 from training.kernels.selection import largest_sums
-from training.kernels.sparse import Support, reconstruct, values_at
+from training.kernels.sparse import Support, reconstruct
 from training.model import AlignedDictionary, TopK
 from training.parallel import ALONE, Group
 
@@ -28,6 +29,9 @@ class Losses(NamedTuple):
     self_: Tensor
     cross: Tensor
     auxk: Tensor
+    contrast: Tensor
+    teach: Tensor
+    code_contrast: Tensor
 
 
 class Forward(NamedTuple):
@@ -39,41 +43,69 @@ class Forward(NamedTuple):
     """Selected codes of each stream."""
     supports: dict[str, Support]
     """Of each stream; one and the same with Global TopK."""
+    joint_NK: Int64[Tensor, "N K"] | None = None
+    """What an item's streams choose together; with a selector only."""
+    own: dict[str, Int64[Tensor, "N K"]] | None = None
+    """What each stream chooses alone; with a selector only."""
 
 
 def forward(
     model: AlignedDictionary,
     acts: dict[str, Tensor],
     selecting_NS: Bool[Tensor, "N S"],
+    present_NS: Bool[Tensor, "N S"],
     method: Method = "koine",
 ) -> Forward:
     """Selection and codes; the streams marked in `selecting_NS` choose an item's support.
 
+    With a selector, each stream of an item that not all present ones choose for chooses alone.
     `sparc` keeps to the published ranking: `largest_sums` may not round candidates for it.
     """
     z = {name: model.of(name).normalise(x).float() for name, x in acts.items()}
-    supports = _supports(model, z, selecting_NS, exact=method == "sparc")
-    codes = {}
-    for name, z_ND in z.items():
-        s = model.of(name)
-        values_NK = values_at(z_ND, s.pre_bias_D, s.encoder_CD, s.latent_bias_C, supports[name])
-        codes[name] = TopK(supports[name].indices_UNK[0], values_NK.relu())
-    return Forward(z, codes, supports)
+    joint_NK, own = None, None
+    if model.config.selector is None:
+        supports = _supports(model, z, selecting_NS, exact=method == "sparc")
+    else:
+        joint_NK, own = _joint_and_own(model, z, present_NS)
+        alone_N1 = (selecting_NS != present_NS).any(1, keepdim=True)
+        supports = {
+            name: Support.of(
+                torch.where(alone_N1, own_NK, joint_NK)[None], model.config.num_concepts
+            )
+            for name, own_NK in own.items()
+        }
+    codes = {
+        name: TopK(supports[name].indices_UNK[0], model.codes_at(name, z_ND, supports[name]))
+        for name, z_ND in z.items()
+    }
+    return Forward(z, codes, supports, joint_NK, own)
 
 
 def _supports(
     model: AlignedDictionary, z: dict[str, Tensor], selecting_NS: Tensor, *, exact: bool
 ) -> dict[str, Support]:
     num_concepts, k = model.config.num_concepts, model.config.k
-    scorers = {name: model.of(name).scorer(z_ND) for name, z_ND in z.items()}
+    scorers = {name: model.scorers(name, z_ND) for name, z_ND in z.items()}
     if model.config.selection == "global":
-        indices_NK = largest_sums(list(scorers.values()), selecting_NS, k, exact=exact)
+        together = [scorer for (scorer,) in scorers.values()]
+        indices_NK = largest_sums(together, selecting_NS, k, exact=exact)
         return dict.fromkeys(z, Support.of(indices_NK[None], num_concepts))
     alone_N1 = torch.ones_like(selecting_NS[:, :1])
-    indices = {
-        name: largest_sums([scorer], alone_N1, k, exact=exact) for name, scorer in scorers.items()
-    }
+    indices = {name: largest_sums(own, alone_N1, k, exact=exact) for name, own in scorers.items()}
     return {name: Support.of(i[None], num_concepts) for name, i in indices.items()}
+
+
+def _joint_and_own(
+    model: AlignedDictionary, z: dict[str, Tensor], present_NS: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What an item's present streams choose together, and what each chooses alone."""
+    scorers = {name: model.scorers(name, z_ND) for name, z_ND in z.items()}
+    together = [scorer for parts in scorers.values() for scorer in parts]
+    parts_of_one = len(together) // len(scorers)
+    present_NP = present_NS.repeat_interleave(parts_of_one, dim=1)
+    k, alone_NP = model.config.k, torch.ones_like(present_NP[:, :parts_of_one])
+    own = {name: largest_sums(parts, alone_NP, k) for name, parts in scorers.items()}
+    return largest_sums(together, present_NP, k), own
 
 
 def losses(
@@ -83,8 +115,11 @@ def losses(
     dead_SC: Bool[Tensor, "S C"] | None,
     config: FitConfig,
     group: Group = ALONE,
+    aligned: Alignment | None = None,
 ) -> Losses:
-    """Self + cross_weight · cross + auxk_weight · AuxK; `dead_SC` None leaves AuxK out.
+    """Self + cross_weight · cross + auxk_weight · AuxK, and what `aligned` holds, weighted.
+
+    `dead_SC` None leaves AuxK out.
 
     Each worker of `group` gets its share: the workers' losses, and their gradients, add up to
     those of the whole batch.
@@ -113,7 +148,10 @@ def losses(
     cross = torch.stack(cross_terms).mean() if cross_terms else zero
     auxk = zero if dead_SC is None else auxk_loss(model, out.z, residuals, dead_SC, config, group)
     total = self_ + config.cross_weight * cross + config.auxk_weight * auxk
-    return Losses(total, self_, cross, auxk)
+    if aligned is None:
+        return Losses(total, self_, cross, auxk, zero, zero, zero)
+    assert config.selector is not None
+    return Losses(total + aligned.total(config.selector), self_, cross, auxk, *aligned)
 
 
 def _stacked(out: Forward, sources: list[str], num_concepts: int) -> tuple[Tensor, Support]:

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from koine.types import Mode
-from training.configs import Selection
+from training.configs import Selection, SelectorConfig
 from training.kernels.selection import Scorer
-
-UNIT_NORM_EPS = 1e-8
+from training.kernels.sparse import Support, values_at
+from training.selector import StreamSelector, refined_codes, scorers
+from training.unit import unit
 
 
 class TopK(NamedTuple):
@@ -37,6 +38,8 @@ class ModelConfig:
     """K."""
     selection: Selection = "global"
     """Whether the streams of an item select together or each alone."""
+    selector: SelectorConfig | None = None
+    """How scores come from a space that the streams share; None: scores are the pre-codes."""
 
 
 class Stream(nn.Module):
@@ -72,7 +75,8 @@ class Stream(nn.Module):
 
     def scorer(self, z_ND: Float[Tensor, "N D"]) -> Scorer:
         """Pre-codes, for selection only: not differentiable."""
-        return Scorer((z_ND - self.pre_bias_D).detach(), self.encoder_CD, self.latent_bias_C)
+        centred_ND = (z_ND - self.pre_bias_D).detach()
+        return Scorer(centred_ND, self.encoder_CD, self.latent_bias_C)
 
 
 class AlignedDictionary(nn.Module):
@@ -84,6 +88,15 @@ class AlignedDictionary(nn.Module):
         self.stream = nn.ModuleDict(
             {name: Stream(d_in, config.num_concepts) for name, d_in in widths.items()}
         )
+        shared = config.selector
+        if shared is not None:
+            self.prototypes_CR = nn.Parameter(unit(torch.randn(config.num_concepts, shared.width)))
+            self.selector = nn.ModuleDict(
+                {
+                    name: StreamSelector(d_in, config.num_concepts, config.k, shared.width)
+                    for name, d_in in widths.items()
+                }
+            )
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -96,6 +109,38 @@ class AlignedDictionary(nn.Module):
         assert isinstance(stream, Stream)
         return stream
 
+    def selector_of(self, name: str) -> StreamSelector:
+        """The selector of stream `name`, for models that have one."""
+        selector = self.selector[name]
+        assert isinstance(selector, StreamSelector)
+        return selector
+
+    def scorers(self, name: str, z_ND: Float[Tensor, "N D"]) -> list[Scorer]:
+        """What a stream's scores are the sum of: not differentiable."""
+        pre_codes = self.of(name).scorer(z_ND)
+        if self.config.selector is None:
+            return [pre_codes]
+        selector = self.selector_of(name)
+        return scorers(selector, self.prototypes_CR, pre_codes, z_ND, self.config.selector)
+
+    @torch.no_grad()
+    def scores(self, name: str, z_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """What selection ranks."""
+        parts = [nn.functional.linear(*scorer) for scorer in self.scorers(name, z_ND)]
+        return torch.stack(parts).sum(0)
+
+    def codes_at(
+        self, name: str, z_ND: Float[Tensor, "N D"], support: Support
+    ) -> Float[Tensor, "N K"]:
+        """A stream's codes at a support (U = 1), differentiable in its parameters."""
+        s = self.of(name)
+        pre_NK = values_at(z_ND, s.pre_bias_D, s.encoder_CD, s.latent_bias_C, support)
+        if self.config.selector is None:
+            return pre_NK.relu()
+        return refined_codes(
+            pre_NK, z_ND, s.dictionary_CD, s.pre_bias_D, support, self.config.selector
+        )
+
     @torch.no_grad()
     def encode(
         self,
@@ -105,21 +150,20 @@ class AlignedDictionary(nn.Module):
     ) -> dict[str, TopK]:
         """Codes of each given stream, from raw activations.
 
-        `joint` sums the pre-codes of an item's present streams and selects once; a Local TopK
+        `joint` sums the scores of an item's present streams and selects once; a Local TopK
         model selects alone in either mode. Rows of an absent stream are zeros.
         `present_NS` has one column for each stream of `acts`, in its order.
         """
-        pre = {
-            name: self.of(name).pre_codes(self.of(name).normalise(x)) for name, x in acts.items()
-        }
+        z = {name: self.of(name).normalise(x).float() for name, x in acts.items()}
+        scores = {name: self.scores(name, z_ND) for name, z_ND in z.items()}
         if mode == "joint" and self.config.selection == "global":
-            support_NK = select(list(pre.values()), self.config.k, present_NS)
-            supports = dict.fromkeys(pre, support_NK)
+            supports = dict.fromkeys(z, select(list(scores.values()), self.config.k, present_NS))
         else:
-            supports = {name: select([p], self.config.k) for name, p in pre.items()}
+            supports = {name: select([p], self.config.k) for name, p in scores.items()}
         codes = {}
-        for column, name in enumerate(pre):
-            values_NK = pre[name].gather(1, supports[name]).relu()
+        for column, name in enumerate(z):
+            support = Support.of(supports[name][None], self.config.num_concepts)
+            values_NK = self.codes_at(name, z[name], support)
             if present_NS is not None:
                 values_NK = values_NK * present_NS[:, column, None]
             codes[name] = strongest_first(TopK(supports[name], values_NK))
@@ -133,19 +177,14 @@ class AlignedDictionary(nn.Module):
         return z_ND / stream.scale + stream.shift_D
 
 
-def unit(acts_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Rows brought to unit norm: x / (‖x‖ + 1e-8)."""
-    return acts_ND / (acts_ND.norm(dim=1, keepdim=True) + UNIT_NORM_EPS)
-
-
 def select(
-    pre_codes: list[Tensor], k: int, selecting_NS: Bool[Tensor, "N S"] | None = None
+    scores: list[Tensor], k: int, selecting_NS: Bool[Tensor, "N S"] | None = None
 ) -> Int64[Tensor, "N K"]:
-    """Global TopK: the k latents with the largest sum of pre-codes over the selecting streams."""
+    """Global TopK: the k latents with the largest sum of scores over the selecting streams."""
     if selecting_NS is None:
-        scores_NC = torch.stack(pre_codes).sum(0) if len(pre_codes) > 1 else pre_codes[0]
+        scores_NC = torch.stack(scores).sum(0) if len(scores) > 1 else scores[0]
     else:
-        masked = [p * selecting_NS[:, i, None] for i, p in enumerate(pre_codes)]
+        masked = [p * selecting_NS[:, i, None] for i, p in enumerate(scores)]
         scores_NC = torch.stack(masked).sum(0)
     return scores_NC.topk(k, dim=1).indices
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from koine.streams import ImagePreprocess
-from training.configs import FitConfig
+from training.configs import FitConfig, aligned
 from training.encoders.config import EncoderConfig
 
 Source = Literal["captions-folder", "webdataset", "coco", "open-images"]
@@ -72,7 +72,7 @@ def photos() -> Recipe:
         name="photos",
         source="captions-folder",
         streams={**mobilenets, "minilm": minilm},
-        fit=FitConfig(num_concepts=1024, k=32, steps=400, validate_every=50, checkpoint_every=50),
+        fit=aligned(num_concepts=1024, k=32, steps=400, validate_every=50, checkpoint_every=50),
     )
 
 
@@ -82,7 +82,7 @@ def open_images() -> Recipe:
         name="open-images",
         source="open-images",
         streams=_paper_streams("ViT-L-14", "vit_large_patch14_reg4_dinov2.lvd142m"),
-        fit=FitConfig(num_concepts=8192, k=64, epochs=50.0, dead_after=1000, resample_every=1000),
+        fit=aligned(num_concepts=8192, k=64, epochs=50.0, dead_after=1000),
     )
 
 
@@ -92,7 +92,7 @@ def coco() -> Recipe:
         name="coco",
         source="coco",
         streams=_paper_streams("ViT-B-16", "vit_base_patch14_reg4_dinov2.lvd142m"),
-        fit=FitConfig(num_concepts=8192, k=64, epochs=50.0, dead_after=1000, resample_every=1000),
+        fit=aligned(num_concepts=8192, k=64, epochs=50.0, dead_after=1000),
     )
 
 

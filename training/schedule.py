@@ -66,10 +66,10 @@ def counted_items(
     return joint_N if joint_N.any() else ~joint_N
 
 
-def lr_at(step: int, total: int, config: FitConfig) -> float:
-    """Linear warm-up, constant, linear decay to 0; `step` counts from 0."""
+def lr_factor(step: int, total: int, config: FitConfig) -> float:
+    """Share of the peak rate: linear warm-up, constant, linear decay to 0; `step` from 0."""
     up, down = config.warmup * total, config.decay * total
     factor = min(1.0, (step + 1) / up) if up > 0 else 1.0
     if down > 0:
         factor = min(factor, (total - step) / down)
-    return config.lr * factor
+    return factor

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from koine.errors import TrainingError
 from training.activations.store import ActivationStore
-from training.model import UNIT_NORM_EPS
+from training.unit import UNIT_NORM_EPS
 
 MAX_ROWS = 200_000
 """Rows that the statistics are taken from; evenly spread over the training rows."""

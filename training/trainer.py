@@ -21,19 +21,21 @@ from torch.utils.tensorboard import SummaryWriter
 from koine.errors import TrainingError
 from training import checkpoint
 from training.activations.store import ActivationStore
+from training.alignment import Alignment, alignment, balance, plant_prototypes, with_hidden_inputs
 from training.configs import FitConfig
 from training.dead import DeadLatents
 from training.feed import Feed, StepBatch, open_feed
-from training.losses import Losses, forward, losses
+from training.losses import Forward, Losses, forward, losses
 from training.model import AlignedDictionary, ModelConfig
 from training.optimizer import DictionaryAdam
 from training.parallel import ALONE, Group
 from training.progress import progress, silent
-from training.schedule import lr_at
+from training.schedule import lr_factor
 from training.statistics import stream_statistics
 from training.validation import validate
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_TERMS = ("self", "cross", "auxk", "contrast", "teach", "code_contrast")
 
 
 class Best(NamedTuple):
@@ -76,7 +78,12 @@ def fit(
 def initial_model(store: ActivationStore, config: FitConfig) -> AlignedDictionary:
     """The untrained dictionary that `fit` starts from: seeded weights, the store's statistics."""
     torch.manual_seed(config.seed)
-    shape = ModelConfig(num_concepts=config.num_concepts, k=config.k, selection=config.selection)
+    shape = ModelConfig(
+        num_concepts=config.num_concepts,
+        k=config.k,
+        selection=config.selection,
+        selector=config.selector,
+    )
     model = AlignedDictionary(shape, {stream.name: stream.d_in for stream in store.streams})
     for name, statistics in stream_statistics(store).items():
         stream = model.of(name)
@@ -104,12 +111,13 @@ class Trainer:
         self.total_steps = config.total_steps(len(feed.rows))
         self.model = initial_model(store, config).to(device)
         self.optimizer = DictionaryAdam(
-            self.model.parameters(),
+            self.model.stream.parameters(),
             [self.model.of(name).dictionary_CD for name in self.model.streams],
             lr=config.lr,
             grad_clip=config.grad_clip,
             renormalise=config.renormalise,
         )
+        self.selector_optimizer = _selector_optimizer(self.model)
         self.dead = DeadLatents(self.model.streams, config, device, group)
         self.any_dead = False
         self.step = 0
@@ -178,22 +186,53 @@ class Trainer:
     def take_step(self, batch: StepBatch) -> Losses:
         """Forward, backward and update; this worker's share of the losses."""
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(self.step, self.total_steps, config)
+        factor = lr_factor(self.step, self.total_steps, config)
+        self.optimizer.param_groups[0]["lr"] = config.lr * factor
         with self.autocast:
-            out = forward(self.model, batch.acts, batch.selecting_NS, config.method)
+            out = forward(
+                self.model, batch.acts, batch.selecting_NS, batch.present_NS, config.method
+            )
+            aligned = self._align(out, batch)
             self.dead.update(out.codes, batch.counted_N)
             dead_SC = self._dead_mask()
-            lost = losses(self.model, out, batch.present_NS, dead_SC, config, self.group)
+            lost = losses(self.model, out, batch.present_NS, dead_SC, config, self.group, aligned)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.selector_optimizer is not None:
+            self.selector_optimizer.zero_grad(set_to_none=True)
         lost.total.backward()
         self.group.sum_gradients(self.model.parameters())
         self.optimizer.step()
+        if self.selector_optimizer is not None and config.selector is not None:
+            for group in self.selector_optimizer.param_groups:
+                group["lr"] = config.selector.lr * factor
+            self.selector_optimizer.step()
         if config.reinit_every and (self.step + 1) % config.reinit_every == 0:
             self.dead.reinitialise(self.model, self.step)
         if self._resamples():
             self.dead.resample(self.model, self.optimizer, out, batch.present_NS, self.step)
         return lost
+
+    def _align(self, out: Forward, batch: StepBatch) -> Alignment | None:
+        """The alignment's losses of a model with a selector, after one step of its balance."""
+        if self.config.selector is None or out.own is None or out.joint_NK is None:
+            return None
+        start = int(self.config.selector.start * self.total_steps)
+        if self.step == start:
+            seed = self.config.seed
+            plant_prototypes(self.model, self.store, self.feed.rows, seed)
+        elif self.step > start:
+            balance(self.model, out.own, batch.present_NS, self.group)
+        share, seed = self.config.selector.dropout, self.config.seed
+        return alignment(
+            self.model,
+            with_hidden_inputs(out.z, share, seed, self.step, self.group),
+            out.codes,
+            out.joint_NK,
+            (batch.selecting_NS != batch.present_NS).any(1),
+            batch.present_NS,
+            self.step > start,
+            self.group,
+        )
 
     def _resamples(self) -> bool:
         config, done = self.config, self.step + 1
@@ -202,7 +241,12 @@ class Trainer:
         return done <= self.total_steps * config.resample_until
 
     def _dead_mask(self) -> Tensor | None:
-        """None while nothing is dead; looked at every few steps, since looking waits for a GPU."""
+        """None while nothing is dead, or AuxK is left out.
+
+        Looked at every few steps, since looking waits for a GPU.
+        """
+        if self.config.auxk_weight == 0:
+            return None
         mask_SC = self.dead.mask()
         if self.step % self.config.log_every == 0:
             self.any_dead = bool(mask_SC.any())
@@ -211,7 +255,9 @@ class Trainer:
 
     def _log(self, writer: SummaryWriter | None, lost: Losses) -> None:
         whole = self.group.sum(torch.stack(lost).detach()).tolist()
-        values: dict[str, float] = dict(zip(("loss", "self", "cross", "auxk"), whole, strict=True))
+        values: dict[str, float] = dict(zip(("loss", *_TERMS), whole, strict=True))
+        if self.config.selector is None:
+            values = {name: values[name] for name in ("loss", *_TERMS[:3])}
         if not np.isfinite(values["loss"]):
             kept = self.run / checkpoint.CHECKPOINT
             raise TrainingError(
@@ -258,8 +304,8 @@ class Trainer:
             return
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
-            for moment in _MOMENTS:
-                tensors[f"adam.{moment}.{name}"] = self.optimizer.state[parameter][moment]
+            for moment, tensor in self._state_of(parameter).items():
+                tensors[f"adam.{moment}.{name}"] = tensor
         tensors["idle_steps"] = self.dead.idle_steps_SC
         facts = {
             "step": self.step,
@@ -275,14 +321,21 @@ class Trainer:
         }
         self.model.load_state_dict(weights)
         for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter] = {
-                moment: tensors[f"adam.{moment}.{name}"].to(self.device) for moment in _MOMENTS
-            }
+            moments = {m: tensors.get(f"adam.{m}.{name}") for m in _MOMENTS}
+            state = self._state_of(parameter)
+            state |= {m: t.to(self.device) for m, t in moments.items() if t is not None}
         self.dead.idle_steps_SC.copy_(tensors["idle_steps"])
         self.step, self.seconds = facts["step"], facts["seconds"]
         self.any_dead = facts["any_dead"]
         if facts["best"] is not None:
             self.best = Best(*facts["best"])
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        """An optimizer's state of a parameter; empty before its first gradient."""
+        mine = self.optimizer.param_groups[0]["params"]
+        if self.selector_optimizer is None or any(parameter is p for p in mine):
+            return self.optimizer.state[parameter]
+        return self.selector_optimizer.state[parameter]
 
     def _agree(self) -> None:
         """All workers start from the same step and the same bits."""
@@ -292,8 +345,19 @@ class Trainer:
                 f"the workers found different checkpoints in `{self.run}` (this one step"
                 f" {self.step}): give them one shared directory"
             )
-        moments = [t for state in self.optimizer.state.values() for t in state.values()]
+        moments = [t for p in self.model.parameters() for t in self._state_of(p).values()]
         self.group.share([*self.model.state_dict().values(), *moments, self.dead.idle_steps_SC])
+
+
+def _selector_optimizer(model: AlignedDictionary) -> torch.optim.Optimizer | None:
+    config = model.config.selector
+    if config is None:
+        return None
+    selectors = [model.selector_of(name) for name in model.streams]
+    maps = [p for s in selectors for p in (s.map_RD, s.map_bias_R)]
+    others = [model.prototypes_CR, *(s.sharpness for s in selectors)]
+    groups = [{"params": maps, "weight_decay": config.weight_decay}, {"params": others}]
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=0.0, fused=True)
 
 
 def best_device(group: Group = ALONE) -> str:

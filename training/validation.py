@@ -10,8 +10,9 @@ from jaxtyping import Int64
 
 from koine.types import Mode
 from training.activations.store import ActivationStore
-from training.model import AlignedDictionary, unit
+from training.model import AlignedDictionary
 from training.parallel import ALONE, Group
+from training.unit import unit
 
 CHUNK_ROWS = 1024
 

@@ -77,7 +77,7 @@ class Ours:
 
     def step(self, acts: dict[str, Tensor], selecting_NS: Tensor) -> float:
         """The loss of one step."""
-        out = forward(self.model, acts, selecting_NS)
+        out = forward(self.model, acts, selecting_NS, torch.ones_like(selecting_NS))
         lost = losses(self.model, out, torch.ones_like(selecting_NS), None, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         lost.total.backward()

@@ -16,9 +16,11 @@ from training.model import AlignedDictionary, TopK
 KOINE = FitConfig(num_concepts=12, k=3, auxk=4)
 SPARC = dataclasses.replace(FitConfig(num_concepts=12, k=3), **(SPARC_AS_PUBLISHED | {"auxk": 4}))
 
+EVERY_NS = torch.ones(7, 3, dtype=torch.bool)
+
 
 def run_forward(model: AlignedDictionary) -> Forward:
-    return forward(model, make_acts(), torch.ones(7, 3, dtype=torch.bool))
+    return forward(model, make_acts(), EVERY_NS, EVERY_NS)
 
 
 def recon(model: AlignedDictionary, codes: TopK, target: str, row: int) -> torch.Tensor:
@@ -98,7 +100,7 @@ def test_selecting_stream_decides_the_support_of_all() -> None:
     model, acts = make_model(), make_acts()
     selecting_NS = torch.zeros(7, 3, dtype=torch.bool)
     selecting_NS[:, 1] = True
-    out = forward(model, acts, selecting_NS)
+    out = forward(model, acts, selecting_NS, torch.ones_like(selecting_NS))
     alone = model.encode({"text": acts["text"]}, "independent")["text"]
     for name in WIDTHS:
         assert torch.equal(

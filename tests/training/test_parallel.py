@@ -67,16 +67,18 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in children]
 
 
-@pytest.mark.parametrize("method", ["koine", "sparc"])
+@pytest.mark.parametrize(
+    "method", [("--selector", "shared"), ("--selector", "pre_codes"), ("--method", "sparc")]
+)
 def test_two_workers_give_the_curve_of_one(
-    store: ActivationStore, tmp_path: Path, method: str
+    store: ActivationStore, tmp_path: Path, method: tuple[str, str]
 ) -> None:
     for workers in (1, 2):
         run = tmp_path / str(workers)
-        more = ("--method", method, "--lr", "3e-3")
+        more = (*method, "--lr", "3e-3")
         fitted(words(store, run, *more), workers, tmp_path / "errors")
     assert_same_curves(tmp_path / "1", tmp_path / "2")
-    if method == "koine":  # as published, latents count as dead after 1,000 steps
+    if "pre_codes" in method:  # as published, latents count as dead after 1,000 steps
         assert any(line.get("dead") for line in history(tmp_path / "1")), "AuxK was not tested"
     weights = [load_file(tmp_path / name / "model.safetensors") for name in "12"]
     for name, alone in weights[0].items():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.configs import FitConfig
-from training.schedule import lr_at, selecting_streams, step_rows
+from training.schedule import lr_factor, selecting_streams, step_rows
 
 CONFIG = FitConfig(num_concepts=8, k=2, batch_size=4)
 
@@ -69,12 +69,12 @@ def test_stream_dropout_hits_its_share() -> None:
 
 def test_learning_rate_rises_holds_and_falls() -> None:
     config = dataclasses.replace(CONFIG, lr=1.0, warmup=0.1, decay=0.5)
-    rates = [lr_at(step, 100, config) for step in range(100)]
+    rates = [config.lr * lr_factor(step, 100, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:51] == pytest.approx([1.0] * 42)
     assert rates[99] == pytest.approx(0.02)
     flat = dataclasses.replace(CONFIG, lr=1.0, warmup=0.0, decay=0.0)
-    assert {lr_at(step, 100, flat) for step in range(100)} == {1.0}
+    assert {flat.lr * lr_factor(step, 100, flat) for step in range(100)} == {1.0}
 
 
 @pytest.mark.parametrize(

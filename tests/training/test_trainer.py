@@ -22,7 +22,7 @@ from koine.errors import TrainingError
 from tests.training.stores import atoms_store
 from training.activations.store import ActivationStore
 from training.checkpoint import held, load_model, load_tensors
-from training.configs import SPARC_AS_PUBLISHED, FitConfig, Selection
+from training.configs import ALIGNED, SPARC_AS_PUBLISHED, FitConfig, Selection
 from training.kernels import selection as kernels
 from training.trainer import fit, initial_model
 from training.validation import validate
@@ -30,6 +30,7 @@ from training.validation import validate
 CONFIG = FitConfig(
     num_concepts=48, k=4, batch_size=32, steps=60, lr=3e-3, validate_every=20, checkpoint_every=10
 )
+ALIGNS = dataclasses.replace(CONFIG, **ALIGNED)
 SPARC = dataclasses.replace(CONFIG, **(SPARC_AS_PUBLISHED | {"auxk": 4, "lr": 3e-3}))
 
 
@@ -42,7 +43,7 @@ def fvu(store: ActivationStore, run: Path) -> dict[str, float]:
     return validate(load_model(run), store, store.split("test"), torch.device("cpu"))
 
 
-@pytest.mark.parametrize("config", [CONFIG, SPARC], ids=["koine", "sparc"])
+@pytest.mark.parametrize("config", [ALIGNS, CONFIG, SPARC], ids=["aligned", "plain", "sparc"])
 def test_fitting_beats_the_untrained_dictionary(
     store: ActivationStore, tmp_path: Path, config: FitConfig
 ) -> None:
@@ -81,8 +82,10 @@ def test_rounded_scores_choose_candidates_for_koine_only(
 def test_rows_that_lack_a_stream_train_too(tmp_path: Path) -> None:
     store = atoms_store(tmp_path / "store", unpaired=True)
     assert (store.counts("other") == 0).any()
-    run = fit(store, dataclasses.replace(CONFIG, steps=300), tmp_path / "run")
-    assert fvu(store, run)["fvu_self_joint"] < 0.5
+    for config in (ALIGNS, CONFIG):
+        run = tmp_path / str(config.selector is None)
+        fit(store, dataclasses.replace(config, steps=300), run)
+        assert fvu(store, run)["fvu_self_joint"] < 0.5
 
 
 def test_decoder_rows_keep_unit_norm_after_the_step(store: ActivationStore, tmp_path: Path) -> None:

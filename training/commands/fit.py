@@ -12,7 +12,7 @@ import torch
 
 from koine.errors import RequestError
 from training.activations.store import ActivationStore
-from training.configs import SPARC_AS_PUBLISHED, FitConfig
+from training.configs import ALIGNED, SPARC_AS_PUBLISHED, FitConfig, aligned
 from training.parallel import joined
 from training.recipes import RECIPES
 from training.trainer import best_device, fit
@@ -37,6 +37,10 @@ _OVERRIDES: dict[str, tuple[type, str]] = {
 _CHOICES = {
     "method": (["koine", "sparc"], "sparc trains as published"),
     "selection": (["global", "local"], "one support for an item's streams, or each its own"),
+    "selector": (
+        ["shared", "pre_codes"],
+        "shared: streams choose in a space that they share; pre_codes: by their pre-codes",
+    ),
     "precision": (["auto", "fp32", "bf16"], "auto: bf16 autocast on CUDA, fp32 on CPU"),
 }
 
@@ -96,11 +100,16 @@ def config_from(args: argparse.Namespace) -> FitConfig:
     `--method sparc` sets everything to the published values first, so that only explicit flags
     (and the recipe's sizes) differ from them.
     """
-    base = RECIPES[args.recipe]().fit if args.recipe else FitConfig()
+    if args.method == "sparc" and args.selector == "shared":
+        raise RequestError("`--method sparc` selects by pre-codes: leave `--selector` out")
+    base = RECIPES[args.recipe]().fit if args.recipe else aligned()
     fields: dict[str, Any] = {}
     if args.method == "sparc":
         fields |= SPARC_AS_PUBLISHED
-    for name in (*_OVERRIDES, *_CHOICES):
+    if args.selector is not None:
+        plain = {name: getattr(FitConfig(), name) for name in ALIGNED}
+        fields |= ALIGNED if args.selector == "shared" else plain
+    for name in (*_OVERRIDES, *_CHOICES.keys() - {"selector"}):
         if getattr(args, name) is not None:
             fields[name] = getattr(args, name)
     if args.steps is not None and args.epochs is not None:

@@ -13,7 +13,8 @@ from scipy.sparse import csr_array
 from koine.types import ActsND, Mode, PresentNS
 from training.activations import ActivationStore
 from training.evaluation.codes import sparse
-from training.model import AlignedDictionary, TopK, unit
+from training.model import AlignedDictionary, TopK
+from training.unit import unit
 
 MODES: tuple[Mode, ...] = ("joint", "independent")
 DENSE_BUDGET = 2**23

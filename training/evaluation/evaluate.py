@@ -96,7 +96,7 @@ def _read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
                 f"run `python -m training fit --out {run}` to its end first"
             )
     record = json.loads((run / RECORD).read_text())
-    return record, FitConfig(**json.loads((run / CONFIG).read_text())["fit"])
+    return record, FitConfig.from_json(json.loads((run / CONFIG).read_text())["fit"])
 
 
 def _open_store(path: Path, record: dict[str, Any], verify: bool) -> ActivationStore:

@@ -24,7 +24,7 @@ from koine.streams import StreamSpec, TextPreprocess
 from koine.types import ActsND, PresentNS
 from training.activations.files import fsync_file
 from training.export.card import model_card
-from training.export.head import HeadWeights, head_file, write_heads
+from training.export.head import CodeRule, HeadWeights, head_file, write_heads
 
 WriteBackbone = Callable[[Path], None]
 """Writes an ONNX graph (and its data file, if any) at the path given."""
@@ -58,6 +58,8 @@ class Draft:
     reference: Iterable[ReferenceBatch]
     training: m.Provenance = m.Provenance()
     metrics: Mapping[str, float]
+    rule: CodeRule | None = None
+    """Goes with weights that have a selector."""
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def staged(out: Path) -> Iterator[Path]:
 def write_artifact(folder: Path, draft: Draft) -> Artifact:
     """Writes every file of the artifact into the empty `folder` and opens it."""
     assert list(draft.specs) == list(draft.weights)
-    write_heads(folder, draft.weights, draft.k, shared=draft.shared)
+    write_heads(folder, draft.weights, draft.k, shared=draft.shared, rule=draft.rule)
     _write_decoders(folder / m.DECODERS, draft.weights)
     streams = tuple(_write_stream(folder, draft, name) for name in draft.specs)
     profile = _profile(folder, draft)

@@ -25,12 +25,13 @@ from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
 from training.export.artifact import Draft, ReferenceBatch, WriteBackbone, staged, write_artifact
 from training.export.backbone import copy_onnx, export_module
-from training.export.head import HeadWeights
+from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.metrics import metrics_summary
 from training.export.parity import Parity, check_backbone, check_heads
 from training.export.samples import sample_images, sample_texts
 from training.model import AlignedDictionary
 from training.recipes import RECIPES, Recipe
+from training.unit import unit
 
 PARITY_ROWS = 256
 """Held-out items on which the heads are compared."""
@@ -82,6 +83,7 @@ def export(
                 shared=model.config.selection == "global",
                 specs=specs,
                 weights={stream: head_weights(model, stream) for stream in specs},
+                rule=code_rule(model),
                 backbones={s: backbone_writer(e, specs[s]) for s, e in loaded.items()},
                 tokenizers={
                     s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
@@ -97,8 +99,31 @@ def export(
 
 def head_weights(model: AlignedDictionary, stream: str) -> HeadWeights:
     """A stream's weights out of the torch model."""
-    state = model.of(stream).state_dict()
-    return HeadWeights(**{key: value.float().numpy() for key, value in state.items()})
+    state = {key: value.float().numpy() for key, value in model.of(stream).state_dict().items()}
+    if model.config.selector is None:
+        return HeadWeights(**state)
+    chosen = model.selector_of(stream)
+    prototypes_CR = unit(model.prototypes_CR) * chosen.sharpness
+    selector = SelectorWeights(
+        map_RD=chosen.map_RD.detach().numpy(),
+        map_bias_R=chosen.map_bias_R.detach().numpy(),
+        prototypes_CR=prototypes_CR.detach().numpy(),
+        score_bias_C=chosen.score_bias_C.numpy(),
+    )
+    return HeadWeights(**state, selector=selector)
+
+
+def code_rule(model: AlignedDictionary) -> CodeRule | None:
+    """How codes follow from pre-codes; None where selection goes by the pre-codes alone."""
+    config = model.config.selector
+    if config is None:
+        return None
+    return CodeRule(
+        pre_code_weight=config.pre_code_weight,
+        softness=config.softness,
+        refinements=config.refinements,
+        refine_rate=config.refine_rate,
+    )
 
 
 def backbone_writer(encoder: Encoder, spec: StreamSpec) -> WriteBackbone:

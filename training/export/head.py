@@ -4,6 +4,8 @@ Per stream, as in `training/model.py`:
     u = x / (‖x‖ + 1e-8);  z = (u - shift) · scale
     pre_codes = (z - pre_bias) · encoderᵀ + latent_bias
     fvu = ‖û - u‖² / ‖u - mean‖²  with  û = (codes · dictionary + pre_bias) / scale + shift
+Scores, which choose the support, are the pre-codes, or with a selector those of
+`training/selector.py`; then codes are refined and positive wherever a concept is selected.
 ONNX's TopK puts the lower index first among equal values; the graphs rely on that for ties.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -32,6 +35,27 @@ _ALIGN = 4096  # ONNX Runtime maps external tensors into memory page by page
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectorWeights:
+    """One stream's selector, names as in `training/selector.py`."""
+
+    map_RD: Float32[np.ndarray, "R D"]
+    map_bias_R: Float32[np.ndarray, "R"]
+    prototypes_CR: Float32[np.ndarray, "C R"]
+    """Unit rows times the stream's sharpness."""
+    score_bias_C: Float32[np.ndarray, "C"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeRule:
+    """How codes follow from pre-codes where a selector chooses; symbols in `SelectorConfig`."""
+
+    pre_code_weight: float
+    softness: float
+    refinements: int
+    refine_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class HeadWeights:
     """One stream's weights, names as in `training/model.py`."""
 
@@ -42,6 +66,15 @@ class HeadWeights:
     mean_D: Float32[np.ndarray, "D"]
     shift_D: Float32[np.ndarray, "D"]
     scale: Float32[np.ndarray, ""]
+    selector: SelectorWeights | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array by name, the selector's after `selector.`."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "selector"}
+        if self.selector is not None:
+            for field in fields(self.selector):
+                found[f"selector.{field.name}"] = getattr(self.selector, field.name)
+        return found
 
     @property
     def num_concepts(self) -> int:
@@ -60,46 +93,53 @@ def head_file(stream: str) -> str:
 
 
 def write_heads(
-    folder: Path, weights: Mapping[str, HeadWeights], k: int, *, shared: bool = True
+    folder: Path,
+    weights: Mapping[str, HeadWeights],
+    k: int,
+    *,
+    shared: bool = True,
+    rule: CodeRule | None = None,
 ) -> None:
     """Writes `heads/` into `folder`: a graph for each stream, the joint one, and their weights.
 
     `shared`: joint encoding takes one support per item (Global TopK) or each stream its own.
+    `rule` goes with weights that have a selector.
     """
+    assert all((w.selector is None) == (rule is None) for w in weights.values())
     heads = folder / "heads"
     heads.mkdir(parents=True, exist_ok=True)
     stored = _write_weights(heads / WEIGHTS, weights)
     for name, w in weights.items():
-        graph = _Graph(stored, k)
-        pre, u = graph.pre_codes(name, graph.input("acts", ["N", w.d_in]))
-        indices, values = graph.strongest(pre)
-        graph.output_codes("", indices, values, graph.fvu(name, u, indices, values))
+        graph = _Graph(stored, k, rule)
+        at = graph.pre_codes(name, graph.input("acts", ["N", w.d_in]))
+        indices, values = graph.alone(name, at)
+        graph.output_codes("", indices, values, graph.fvu(name, at.unit_ND, indices, values))
         graph.save(folder / head_file(name))
-    joint = _joint_graph(_Graph(stored, k), weights, shared)
+    joint = _joint_graph(_Graph(stored, k, rule), weights, shared)
     joint.save(folder / JOINT_HEAD)
 
 
 def _joint_graph(graph: _Graph, weights: Mapping[str, HeadWeights], shared: bool) -> _Graph:
     present = graph.input("present", ["N", len(weights)], TensorProto.BOOL)
-    pre: dict[str, str] = {}
-    unit: dict[str, str] = {}
+    at: dict[str, _PreCodes] = {}
     here: dict[str, str] = {}
     for column, (name, w) in enumerate(weights.items()):
         here[name] = graph.op("Gather", present, graph.ints([column]), axis=1)
         acts = graph.input(f"acts.{name}", ["N", w.d_in])
         acts = graph.op("Where", here[name], acts, graph.floats(0.0))
-        pre[name], unit[name] = graph.pre_codes(name, acts)
+        at[name] = graph.pre_codes(name, acts)
     support = ""
     if shared:
-        heard = [graph.op("Where", here[n], pre[n], graph.floats(0.0)) for n in weights]
+        scores = {name: graph.scores(name, at[name]) for name in weights}
+        heard = [graph.op("Where", here[n], scores[n], graph.floats(0.0)) for n in weights]
         support = graph.support(graph.op("Sum", *heard))
     for name in weights:
         if shared:
-            indices, values = graph.on_support(pre[name], support)
+            indices, values = graph.on_support(name, at[name], support)
         else:
-            indices, values = graph.strongest(pre[name])
+            indices, values = graph.alone(name, at[name])
         values = graph.op("Where", here[name], values, graph.floats(0.0))
-        fvu = graph.fvu(name, unit[name], indices, values)
+        fvu = graph.fvu(name, at[name].unit_ND, indices, values)
         flat = graph.op("Squeeze", here[name], graph.ints([1]))
         fvu = graph.op("Where", flat, fvu, graph.floats(float("nan")))
         graph.output_codes(f"{name}.", indices, values, fvu)
@@ -111,28 +151,42 @@ def _write_weights(path: Path, weights: Mapping[str, HeadWeights]) -> dict[str, 
     stored: dict[str, onnx.TensorProto] = {}
     with path.open("wb") as file:
         for stream, w in weights.items():
-            for field in fields(w):
-                array = np.ascontiguousarray(getattr(w, field.name), dtype="<f4")
+            for key, values in w.arrays().items():
+                array = np.ascontiguousarray(values, dtype="<f4")
                 file.write(b"\0" * (-file.tell() % _ALIGN))
                 tensor = onnx.TensorProto(
-                    name=f"{stream}.{field.name}",
+                    name=f"{stream}.{key}",
                     data_type=TensorProto.FLOAT,
                     dims=array.shape,
                     data_location=TensorProto.EXTERNAL,
                 )
                 place = {"location": WEIGHTS, "offset": file.tell(), "length": array.nbytes}
-                for key, value in place.items():
-                    tensor.external_data.add(key=key, value=str(value))
+                for what, value in place.items():
+                    tensor.external_data.add(key=what, value=str(value))
                 file.write(array.tobytes())
                 stored[tensor.name] = tensor
     return stored
 
 
+class _PreCodes(NamedTuple):
+    """Where a stream's tensors stand in a graph."""
+
+    pre_NC: str
+    unit_ND: str
+    z_ND: str
+    """Normalised input."""
+    centred_ND: str
+    """z - pre_bias."""
+
+
 class _Graph:
     """A graph under construction; methods add nodes and return their output's name."""
 
-    def __init__(self, stored: Mapping[str, onnx.TensorProto], k: int) -> None:
+    def __init__(
+        self, stored: Mapping[str, onnx.TensorProto], k: int, rule: CodeRule | None
+    ) -> None:
         self._stored = stored
+        self._rule = rule
         self._k = k
         self._named = 0
         self._nodes: list[onnx.NodeProto] = []
@@ -140,25 +194,32 @@ class _Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def pre_codes(self, stream: str, acts_ND: str) -> tuple[str, str]:
-        """Pre-codes [N, C] and unit activations [N, D]."""
-        norm = self.op("ReduceL2", acts_ND, self.ints([1]), keepdims=1)
-        u = self.op("Div", acts_ND, self.op("Add", norm, self.floats(UNIT_NORM_EPS)))
+    def pre_codes(self, stream: str, acts_ND: str) -> _PreCodes:
+        """Pre-codes and what they are made of."""
+        u = self.unit(acts_ND)
         centred = self.op("Sub", u, self.weight(stream, "shift_D"))
         z = self.op("Mul", centred, self.weight(stream, "scale"))
-        pre_codes = self.op(
-            "Gemm",
-            self.op("Sub", z, self.weight(stream, "pre_bias_D")),
-            self.weight(stream, "encoder_CD"),
-            self.weight(stream, "latent_bias_C"),
-            transB=1,
-        )
-        return pre_codes, u
+        centred_z = self.op("Sub", z, self.weight(stream, "pre_bias_D"))
+        pre_codes = self.linear(stream, centred_z, "encoder_CD", "latent_bias_C")
+        return _PreCodes(pre_codes, u, z, centred_z)
 
-    def strongest(self, pre_codes_NC: str) -> tuple[str, str]:
-        """Indices (int64) and values of the k largest pre-codes, after ReLU."""
-        values, indices = self.top(pre_codes_NC)
-        return indices, self.op("Relu", values)
+    def scores(self, stream: str, at: _PreCodes) -> str:
+        """What selection ranks [N, C]."""
+        if self._rule is None:
+            return at.pre_NC
+        place = self.linear(stream, at.z_ND, "selector.map_RD", "selector.map_bias_R")
+        scores = self.linear(
+            stream, self.unit(place), "selector.prototypes_CR", "selector.score_bias_C"
+        )
+        weighted = self.op("Mul", at.pre_NC, self.floats(self._rule.pre_code_weight))
+        return self.op("Add", scores, weighted)
+
+    def alone(self, stream: str, at: _PreCodes) -> tuple[str, str]:
+        """Indices (int64) and values of the concepts that the stream chooses alone."""
+        if self._rule is None:
+            values, indices = self.top(at.pre_NC)
+            return indices, self.op("Relu", values)
+        return self.on_support(stream, at, self.support(self.scores(stream, at)))
 
     def support(self, scores_NC: str) -> str:
         """Indices of the k largest scores, ascending, so that later ties fall to the lower."""
@@ -166,18 +227,59 @@ class _Graph:
         ascending, _ = self.top(indices, largest=0)
         return ascending
 
-    def on_support(self, pre_codes_NC: str, support_NK: str) -> tuple[str, str]:
-        """A stream's own values at a shared support, strongest first."""
-        values = self.op("Relu", self.op("GatherElements", pre_codes_NC, support_NK, axis=1))
+    def on_support(self, stream: str, at: _PreCodes, support_NK: str) -> tuple[str, str]:
+        """A stream's own values at a support, strongest first."""
+        pre = self.op("GatherElements", at.pre_NC, support_NK, axis=1)
+        if self._rule is None:
+            values = self.op("Relu", pre)
+        else:
+            values = self.refined(stream, at, pre, support_NK, self._rule)
         values, order = self.top(values)
         return self.op("GatherElements", support_NK, order, axis=1), values
+
+    def refined(
+        self, stream: str, at: _PreCodes, pre_NK: str, support_NK: str, rule: CodeRule
+    ) -> str:
+        """Positive codes, corrected by their rows' share of the residual."""
+        codes = self.positive(pre_NK, rule.softness)
+        if rule.refinements == 0:
+            return codes
+        rows_NKD = self.op("Gather", self.weight(stream, "dictionary_CD"), support_NK, axis=0)
+        for _ in range(rule.refinements):
+            left = self.op("Sub", at.centred_ND, self.combined(codes, rows_NKD))
+            column = self.op("Unsqueeze", left, self.ints([2]))
+            share = self.op("Squeeze", self.op("MatMul", rows_NKD, column), self.ints([2]))
+            step = self.op("Mul", share, self.floats(rule.refine_rate))
+            pre_NK = self.op("Add", pre_NK, step)
+            codes = self.positive(pre_NK, rule.softness)
+        return codes
+
+    def positive(self, x_NK: str, softness: float) -> str:
+        """softness · softplus(x / softness)."""
+        scaled = self.op("Softplus", self.op("Div", x_NK, self.floats(softness)))
+        return self.op("Mul", scaled, self.floats(softness))
+
+    def combined(self, values_NK: str, rows_NKD: str) -> str:
+        """Sum of each item's rows, weighted [N, D]."""
+        codes_N1K = self.op("Unsqueeze", values_NK, self.ints([1]))
+        return self.op("Squeeze", self.op("MatMul", codes_N1K, rows_NKD), self.ints([1]))
+
+    def unit(self, rows_ND: str) -> str:
+        """Rows brought to unit norm."""
+        norm = self.op("ReduceL2", rows_ND, self.ints([1]), keepdims=1)
+        return self.op("Div", rows_ND, self.op("Add", norm, self.floats(UNIT_NORM_EPS)))
+
+    def linear(self, stream: str, x_ND: str, weight: str, bias: str) -> str:
+        """x · weightᵀ + bias."""
+        tensors = (self.weight(stream, weight), self.weight(stream, bias))
+        return self.op("Gemm", x_ND, *tensors, transB=1)
 
     def fvu(self, stream: str, u_ND: str, indices_NK: str, values_NK: str) -> str:
         """Each item's fraction of variance unexplained [N]."""
         rows_NKD = self.op("Gather", self.weight(stream, "dictionary_CD"), indices_NK, axis=0)
-        codes_N1K = self.op("Unsqueeze", values_NK, self.ints([1]))
-        sums_ND = self.op("Squeeze", self.op("MatMul", codes_N1K, rows_NKD), self.ints([1]))
-        z_hat = self.op("Add", sums_ND, self.weight(stream, "pre_bias_D"))
+        z_hat = self.op(
+            "Add", self.combined(values_NK, rows_NKD), self.weight(stream, "pre_bias_D")
+        )
         centred = self.op("Div", z_hat, self.weight(stream, "scale"))
         u_hat = self.op("Add", centred, self.weight(stream, "shift_D"))
         error = self.squared(self.op("Sub", u_hat, u_ND))

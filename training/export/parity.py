@@ -22,7 +22,8 @@ from koine.texts import Tokens
 from koine.types import ActsND, ImagesNHWC, Mode
 from training.encoders.encoder import Encoder
 from training.export.artifact import ReferenceBatch
-from training.model import AlignedDictionary, dense, unit
+from training.model import AlignedDictionary, dense
+from training.unit import unit
 
 HEAD_TOLERANCE = 1e-5
 FVU_TOLERANCE = 1e-4
@@ -181,8 +182,8 @@ def _wanted(case: _Case, count: int) -> _Wanted:
     scores: list[np.ndarray] = []
     for column, (name, acts_ND) in enumerate(acts.items()):
         if shared or name == case.name:
-            pre_codes_NC = model.of(name).pre_codes(model.of(name).normalise(acts_ND)).numpy()
-            scores.append(pre_codes_NC * present_NS[:, column, None])
+            scores_NC = model.scores(name, model.of(name).normalise(acts_ND)).numpy()
+            scores.append(scores_NC * present_NS[:, column, None])
     size_N = np.max([np.abs(s).max(1) for s in scores], axis=0)
     rows = np.flatnonzero(case.here_N[:count])
     return _Wanted(

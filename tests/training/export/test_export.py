@@ -22,7 +22,7 @@ from tests.training.stores import atoms_store
 from training.__main__ import main
 from training.activations.store import ActivationStore
 from training.checkpoint import load_model
-from training.configs import FitConfig
+from training.configs import ALIGNED, FitConfig
 from training.export import artifact as artifact_module
 from training.export import build
 from training.export.build import export
@@ -37,12 +37,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
     return atoms_store(tmp_path_factory.mktemp("atoms") / "store", unpaired=True)
 
 
-@pytest.fixture(scope="module", params=["koine", "local", "sparc"])
+@pytest.fixture(scope="module", params=["aligned", "plain", "local", "sparc"])
 def run(
     request: pytest.FixtureRequest, store: ActivationStore, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     change = {
-        "koine": {},
+        "aligned": ALIGNED,
+        "plain": {},
         "local": {"selection": "local"},
         "sparc": {"method": "sparc", "standardise": False},
     }[request.param]

@@ -1,0 +1,242 @@
+"""What makes streams that select alone agree: contrast, teaching, balance; knows no optimizer.
+
+Contrast pulls the streams' maps (and codes) of one item together and different items apart
+(InfoNCE, van den Oord et al. 2018). Teaching is self-distillation with clusters for targets (as in
+SwAV, Caron et al. 2020, but the k concepts that an item's streams choose together): each stream's
+softmax over concepts learns the joint support. Balance bounds every concept's rate in every stream
+by a bias of its score, without a loss (as Wang et al. 2024, arXiv 2408.15664, for experts): that
+keeps teaching from collapsing onto few concepts.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from training.activations.store import ActivationStore
+from training.configs import SelectorConfig
+from training.model import AlignedDictionary, TopK, dense
+from training.parallel import Group
+from training.unit import unit
+
+_LOGITS_AT_ONCE = 1 << 22
+_RATE_MOMENTUM = 0.9
+_RARE = 1e-4  # rate of what never fired, so that its logarithm is finite
+_CHUNK_ROWS = 2048
+_HIDDEN = 3  # beside the draws of schedule.py
+_PROTOTYPE_NOISE = 0.02  # where there are fewer items than concepts, copies must differ
+
+
+class Alignment(NamedTuple):
+    """This worker's shares of the terms."""
+
+    contrast: Tensor
+    teach: Tensor
+    code_contrast: Tensor
+
+    def total(self, config: SelectorConfig) -> Tensor:
+        """Their weighted sum."""
+        return (
+            config.contrast_weight * self.contrast
+            + config.teach_weight * self.teach
+            + config.code_contrast_weight * self.code_contrast
+        )
+
+
+def alignment(
+    model: AlignedDictionary,
+    hidden: dict[str, Tensor],
+    codes: dict[str, TopK],
+    joint_NK: Int64[Tensor, "N K"],
+    alone_N: Bool[Tensor, "N"],
+    present_NS: Bool[Tensor, "N S"],
+    teaches: bool,
+    group: Group,
+) -> Alignment:
+    """Contrast, teaching and code contrast of a batch.
+
+    `hidden` are the inputs that `with_hidden_inputs` gave, `alone_N` marks codes chosen alone.
+    """
+    config = model.config.selector
+    assert config is not None
+    maps = {name: model.selector_of(name)(hidden[name]) for name in hidden}
+    whole_NS = group.whole(present_NS.to(torch.uint8)).bool()
+    zero = joint_NK.new_zeros((), dtype=torch.float32)
+    contrast = _contrast(maps, whole_NS, config.contrast_temperature, group)
+    teach = _teach(model, maps, joint_NK, present_NS, group) if teaches else zero
+    if config.code_contrast_weight == 0:
+        return Alignment(contrast, teach, zero)
+    alone_L = group.whole(alone_N.to(torch.uint8)).nonzero()[: config.code_contrast_items, 0]
+    rows = _codes_of(codes, alone_L, model.config.num_concepts, group)
+    code_contrast = _contrast(rows, whole_NS[alone_L], config.code_contrast_temperature, None)
+    return Alignment(contrast, teach, _share(code_contrast, group))
+
+
+def with_hidden_inputs(
+    z: dict[str, Tensor], share: float, seed: int, step: int, group: Group
+) -> dict[str, Tensor]:
+    """Dropout whose draws are a function of seed, step and item, whichever worker has the item."""
+    if share == 0:
+        return z
+    hidden = {}
+    for column, (name, z_ND) in enumerate(z.items()):
+        rng = np.random.Generator(np.random.SFC64((seed, _HIDDEN, step, column)))
+        shape = (len(z_ND) * group.size, z_ND.shape[1])
+        kept_ND = rng.random(shape, np.float32)[group.part(shape[0])] >= share
+        hidden[name] = z_ND * torch.from_numpy(kept_ND).to(z_ND.device) / (1 - share)
+    return hidden
+
+
+def _contrast(
+    rows: dict[str, Tensor], whole_NS: Tensor, temperature: float, group: Group | None
+) -> Tensor:
+    """Mean InfoNCE over the pairs of streams; `group` None where rows are whole already."""
+    if group is not None:
+        rows = {name: _gathered(own_ND, group) for name, own_ND in rows.items()}
+    terms = []
+    for (a, one), (b, other) in combinations(enumerate(rows), 2):
+        both_N = whole_NS[:, a] & whole_NS[:, b]
+        logits_MM = rows[one][both_N] @ rows[other][both_N].T / temperature
+        if len(logits_MM) < 2:  # nothing to tell an item from
+            continue
+        own_M = torch.arange(len(logits_MM), device=logits_MM.device)
+        there = nn.functional.cross_entropy(logits_MM, own_M)
+        terms.append((there + nn.functional.cross_entropy(logits_MM.T, own_M)) / 2)
+    if not terms:
+        return whole_NS.new_zeros((), dtype=torch.float32)
+    mean = torch.stack(terms).mean()
+    return mean if group is None else _share(mean, group)
+
+
+def _gathered(own_ND: Tensor, group: Group) -> Tensor:
+    """All workers' rows; gradients flow into this worker's."""
+    if group.size == 1:
+        return own_ND
+    whole_ND = group.whole(own_ND.detach())
+    whole_ND[group.part(len(whole_ND))] = own_ND
+    return whole_ND
+
+
+def _share(whole: Tensor, group: Group) -> Tensor:
+    """This worker's share of a term that all compute, with the gradient of the whole term: each
+    has that of its own rows only."""
+    return whole - whole.detach() * (1 - 1 / group.size)
+
+
+def _codes_of(
+    codes: dict[str, TopK], items_L: Tensor, num_concepts: int, group: Group
+) -> dict[str, Tensor]:
+    """Unit-norm codes [L, C] of some items of the whole batch."""
+    rows = {}
+    for name, own in codes.items():
+        values_LK = _gathered(own.values_NK, group)[items_L]
+        indices_LK = group.whole(own.indices_NK)[items_L]
+        rows[name] = unit(dense(TopK(indices_LK, values_LK), num_concepts))
+    return rows
+
+
+def _teach(
+    model: AlignedDictionary,
+    maps: dict[str, Tensor],
+    joint_NK: Tensor,
+    present_NS: Tensor,
+    group: Group,
+) -> Tensor:
+    """Mean over streams and items of the cross-entropy between joint support and softmax."""
+    prototypes_CR = unit(model.prototypes_CR)
+    terms = []
+    for column, (name, map_NR) in enumerate(maps.items()):
+        taught_N = present_NS[:, column] & (present_NS.sum(1) > 1)
+        count = group.sum(taught_N.sum()).clamp_min(1)
+        logits_of_NR = map_NR * model.selector_of(name).sharpness
+        weight_N = taught_N / count
+        terms.append(SupportCrossEntropy.apply(logits_of_NR, prototypes_CR, joint_NK, weight_N))
+    return torch.stack(terms).mean()
+
+
+class SupportCrossEntropy(torch.autograd.Function):
+    """Σ weight · (logsumexp(logits) - mean of logits at the support), logits = x · prototypesᵀ.
+
+    Gradients are made on the way, piece by piece: no [N, C] outlives its piece.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Tensor) -> Tensor:
+        """Inputs [N, R], prototypes [C, R], support [N, K], weights [N] → a scalar."""
+        x_NR, prototypes_CR, support_NK, weight_N = args
+        d_x_NR, d_prototypes_CR = torch.empty_like(x_NR), torch.zeros_like(prototypes_CR)
+        loss = x_NR.new_zeros(())
+        rows = max(1, _LOGITS_AT_ONCE // len(prototypes_CR))
+        k = support_NK.shape[1]
+        for start in range(0, len(x_NR), rows):
+            piece = slice(start, start + rows)
+            logits_MC = x_NR[piece] @ prototypes_CR.T
+            weight_M = weight_N[piece]
+            taken_M = logits_MC.gather(1, support_NK[piece]).mean(1)
+            loss += (weight_M * (logits_MC.logsumexp(1) - taken_M)).sum()
+            d_logits_MC = logits_MC.softmax(1)
+            d_logits_MC.scatter_add_(1, support_NK[piece], weight_M.new_full((1, 1), -1 / k)
+                                     .expand(len(weight_M), k))  # fmt: skip
+            d_logits_MC *= weight_M[:, None]
+            d_x_NR[piece] = d_logits_MC @ prototypes_CR
+            d_prototypes_CR += d_logits_MC.T @ x_NR[piece]
+        ctx.save_for_backward(d_x_NR, d_prototypes_CR)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The kept gradients, scaled."""
+        d_x_NR, d_prototypes_CR = ctx.saved_tensors
+        return grads[0] * d_x_NR, grads[0] * d_prototypes_CR, None, None
+
+
+@torch.no_grad()
+def balance(
+    model: AlignedDictionary,
+    own: dict[str, Int64[Tensor, "N K"]],
+    present_NS: Bool[Tensor, "N S"],
+    group: Group,
+) -> None:
+    """Push the scores of concepts that fire too often or too rarely in a stream alone."""
+    config, shape = model.config.selector, model.config
+    assert config is not None
+    least = config.least_rate * shape.k / shape.num_concepts
+    for column, (name, indices_NK) in enumerate(own.items()):
+        selector, here_N = model.selector_of(name), present_NS[:, column]
+        fires_C = torch.bincount(indices_NK[here_N].flatten(), minlength=shape.num_concepts)
+        counts = group.sum(torch.cat([fires_C, here_N.sum()[None]]).double())
+        if counts[-1] == 0:
+            continue
+        selector.rate_C.lerp_((counts[:-1] / counts[-1]).float(), 1 - _RATE_MOMENTUM)
+        rate_C = selector.rate_C
+        over_C = (rate_C / config.most_rate).clamp_min(1).log()
+        under_C = ((rate_C + _RARE) / (least + _RARE)).clamp_max(1).log()
+        selector.score_bias_C -= config.balance_lr * (over_C + under_C)
+
+
+@torch.no_grad()
+def plant_prototypes(
+    model: AlignedDictionary, store: ActivationStore, rows_R: Int64[np.ndarray, "R"], seed: int
+) -> None:
+    """Prototypes become places of random training items: their streams' mean map."""
+    rng = np.random.default_rng((seed, len(rows_R)))
+    wanted_C = np.resize(rng.permutation(rows_R), model.config.num_concepts)
+    device, names = model.prototypes_CR.device, [stream.name for stream in store.streams]
+    for start in range(0, len(wanted_C), _CHUNK_ROWS):
+        batch = store.gather(wanted_C[start : start + _CHUNK_ROWS], None)
+        places_NR = torch.zeros(len(batch.present_NS), model.prototypes_CR.shape[1], device=device)
+        for name in model.streams:
+            here_N = torch.from_numpy(batch.present_NS[:, names.index(name)]).to(device)
+            z_ND = model.of(name).normalise(torch.from_numpy(batch.acts[name]).to(device))
+            places_NR += model.selector_of(name)(z_ND) * here_N[:, None]
+        model.prototypes_CR[start : start + _CHUNK_ROWS] = unit(places_NR)
+    if len(wanted_C) > len(rows_R):
+        noise_CR = torch.from_numpy(rng.standard_normal(model.prototypes_CR.shape))
+        model.prototypes_CR.add_(noise_CR.to(model.prototypes_CR), alpha=_PROTOTYPE_NOISE)

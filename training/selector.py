@@ -1,0 +1,87 @@
+"""A space that the streams share, in which they choose concepts; knows no loss and no step.
+
+With u = unit(z · mapᵀ + map_bias) of a stream and unit-norm prototypes of the concepts,
+    scores = sharpness · u · prototypesᵀ + pre_code_weight · pre_codes + score_bias
+and an item's streams choose together by the sum of their scores. Codes are positive where selected:
+    x = pre_codes;  refinements times: x ← x + refine_rate · dictionary · (z - reconstruction)
+    codes = softness · softplus(x / softness)
+The correction is a step of iterative shrinkage on the selected rows (Daubechies et al. 2004; after
+a learned encoder: LISTA, Gregor and LeCun 2010); its gradient is passed straight through.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from training.configs import SelectorConfig
+from training.kernels.selection import Scorer
+from training.kernels.sparse import Support, reconstruct, values_at
+from training.unit import unit
+
+START_SHARPNESS = 10.0
+
+
+class StreamSelector(nn.Module):
+    """One stream's way into the shared space."""
+
+    score_bias_C: Tensor
+    rate_C: Tensor
+
+    def __init__(self, d_in: int, num_concepts: int, k: int, width: int) -> None:
+        super().__init__()
+        bound = d_in**-0.5  # nn.Linear's default
+        self.map_RD = nn.Parameter(torch.empty(width, d_in).uniform_(-bound, bound))
+        self.map_bias_R = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.sharpness = nn.Parameter(torch.tensor(START_SHARPNESS))
+        self.register_buffer("score_bias_C", torch.zeros(num_concepts))
+        self.register_buffer("rate_C", torch.full((num_concepts,), k / num_concepts))
+
+    def forward(self, z_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N R"]:
+        """Unit rows in the shared space."""
+        return unit(nn.functional.linear(z_ND, self.map_RD, self.map_bias_R))
+
+
+@torch.no_grad()
+def scorers(
+    selector: StreamSelector,
+    prototypes_CR: Float[Tensor, "C R"],
+    pre_codes: Scorer,
+    z_ND: Float[Tensor, "N D"],
+    config: SelectorConfig,
+) -> list[Scorer]:
+    """The two products whose sum is a stream's scores."""
+    weight = config.pre_code_weight
+    bias_C = selector.score_bias_C + weight * pre_codes.bias_C
+    shared = Scorer(selector(z_ND) * selector.sharpness, unit(prototypes_CR), bias_C)
+    if weight == 0:
+        return [shared]
+    no_bias_C = torch.zeros_like(bias_C)
+    return [shared, Scorer(weight * pre_codes.x_ND, pre_codes.weight_CD, no_bias_C)]
+
+
+def refined_codes(
+    pre_NK: Float[Tensor, "N K"],
+    z_ND: Float[Tensor, "N D"],
+    dictionary_CD: Float[Tensor, "C D"],
+    pre_bias_D: Float[Tensor, "D"],
+    support: Support,
+    config: SelectorConfig,
+) -> Float[Tensor, "N K"]:
+    """Codes from the pre-codes at a support (U = 1), corrected against the residual."""
+    codes_NK = _positive(pre_NK, config.softness)
+    no_bias_D, no_bias_C = torch.zeros_like(pre_bias_D), dictionary_CD.new_zeros(len(dictionary_CD))
+    for _ in range(config.refinements):
+        with torch.no_grad():
+            values_USNK = codes_NK.detach()[None, None]
+            missing = reconstruct(values_USNK, dictionary_CD, pre_bias_D, z_ND, support)
+            left_ND = missing.residual_USND[0, 0]
+            step_NK = values_at(left_ND, no_bias_D, dictionary_CD, no_bias_C, support)
+        pre_NK = pre_NK - config.refine_rate * step_NK
+        codes_NK = _positive(pre_NK, config.softness)
+    return codes_NK
+
+
+def _positive(x_NK: Tensor, softness: float) -> Tensor:
+    return nn.functional.softplus(x_NK, beta=1 / softness)
