@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from koine.errors import RequestError
 from training.checkpoint import CONFIG
@@ -46,14 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("with --bench")
-    several = {"nargs": "*", "metavar": "N"}
-    group.add_argument("--seeds", type=int, **several, help="default: the run's and the next two")
     grid = " ".join(f"{lr:g}" for lr in LR_GRID)
-    group.add_argument("--lr-grid", type=float, **several, help=f"to choose from; default: {grid}")
-    group.add_argument("--sweep-k", type=int, **several, help="other values of k to try")
-    group.add_argument(
-        "--sweep-num-concepts", type=int, **several, help="other dictionary sizes to try"
-    )
+    helps = {
+        "seeds": (int, "default: the run's and the next two"),
+        "lr_grid": (float, f"learning rates that each method chooses from; default: {grid}"),
+        "sweep_k": (int, "other values of k to try"),
+        "sweep_num_concepts": (int, "other dictionary sizes to try"),
+    }
+    for name, (kind, says) in helps.items():
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, type=kind, nargs="*", metavar="N", help=says)
     group.add_argument("--sweep-seeds", type=int, metavar="N", help="seeds of the sweeps; 1")
 
 
@@ -98,11 +101,13 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _asked(args: argparse.Namespace) -> BenchConfig:
-    given = {name: getattr(args, name) for name in BENCH_ONLY if getattr(args, name) is not None}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in BENCH_ONLY
+        if (value := getattr(args, name)) is not None
+    }
     if "seeds" not in given:
         path = args.run_dir / CONFIG
         first = json.loads(path.read_text())["fit"]["seed"] if path.is_file() else 0
         given["seeds"] = (first, first + 1, first + 2)
-    return BenchConfig(
-        **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    )
+    return BenchConfig(**given)

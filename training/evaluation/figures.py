@@ -16,7 +16,7 @@ from training.evaluation.kept import Kept
 from training.evaluation.labels import label_jaccard, label_purity, label_recovery
 from training.evaluation.latents import Firing
 from training.evaluation.monosemanticity import monosemanticity
-from training.evaluation.probes import Labelled, sparse_probes
+from training.evaluation.probes import Coded, sparse_probes
 from training.evaluation.raw import units_of
 from training.evaluation.reconstruction import Reconstruction
 from training.evaluation.retrieval import chance, retrieval, standard_error
@@ -87,15 +87,15 @@ def figures(
 
 def _probes(store: ActivationStore, train: Kept, test: Kept) -> dict[str, Any]:
     return {
-        name: sparse_probes(*(_labelled(store, kept, name) for kept in (train, test)))
+        name: sparse_probes(*(_coded(store, kept, name) for kept in (train, test)))
         for name in train.streams
     }
 
 
-def _labelled(store: ActivationStore, kept: Kept, name: str) -> Labelled:
+def _coded(store: ActivationStore, kept: Kept, name: str) -> Coded:
     there_N = kept.present()[:, kept.streams.index(name)]
     labels_NL = store.labels(kept.rows())
-    return Labelled(kept.codes()[name][there_N], labels_NL[there_N])
+    return Coded(kept.codes()[name][there_N], labels_NL[there_N])
 
 
 def _firing(model: Dictionary, store: ActivationStore) -> Firing:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from koine.types import Mode
 from training.activations import ActivationStore
+from training.evaluation.codes import num_items
 from training.evaluation.encoding import encoded
 from training.model import AlignedDictionary, TopK, strongest_first
 
@@ -79,9 +80,10 @@ def matched(parts: Mapping[str, AlignedDictionary], store: ActivationStore) -> M
         MatchedDictionary(parts), store, rows[:: max(1, -(-len(rows) // MAX_ROWS))]
     )
     streams = tuple(parts)
-    shared = {streams[0]: np.arange(codes[streams[0]].shape[1])}
+    own_C = np.arange(parts[streams[0]].config.num_concepts)
+    shared = {streams[0]: own_C}
     for column, name in enumerate(streams[1:], 1):
-        together_CC = np.zeros((codes[name].shape[1],) * 2)
+        together_CC = np.zeros((len(own_C), len(own_C)))
         for before, other in enumerate(streams[:column]):
             both_N = present_NS[:, column] & present_NS[:, before]
             correlation_CC = correlation(codes[name][both_N], codes[other][both_N])
@@ -92,7 +94,7 @@ def matched(parts: Mapping[str, AlignedDictionary], store: ActivationStore) -> M
 
 def correlation(codes_a: csr_array, codes_b: csr_array) -> Float64[np.ndarray, "C C"]:
     """Of every concept of a with every one of b, over items; 0 where one of the two is constant."""
-    items = max(1, codes_a.shape[0])
+    items = max(1, num_items(codes_a))
     a, b = codes_a.astype(np.float64), codes_b.astype(np.float64)
     covariance_CC = (a.T @ b).toarray() / items
     mean_a, mean_b = (np.asarray(x.sum(axis=0)).ravel() / items for x in (a, b))

@@ -22,7 +22,7 @@ from koine.types import ActsND, PresentNS
 
 def scores(codes: csr_array, units_ND: ActsND) -> Float64[np.ndarray, "C"]:
     """MS of each concept; NaN where fewer than two items activate it."""
-    codes = codes.astype(np.float64)
+    codes = csr_array(codes.astype(np.float64))
     units_ND = units_ND.astype(np.float64)
     lengths_N = (units_ND**2).sum(axis=1)  # 1, or 0 for an activation of zeros
     sums_CD = np.asarray(codes.T @ units_ND)
@@ -31,7 +31,7 @@ def scores(codes: csr_array, units_ND: ActsND) -> Float64[np.ndarray, "C"]:
     own_C = np.asarray(squares.sum(axis=0)).ravel()
     alike_C = (sums_CD**2).sum(axis=1) - np.asarray(squares.T @ lengths_N).ravel()
     pairs_C = total_C**2 - own_C
-    several_C = np.bincount(codes.indices, minlength=codes.shape[1]) > 1
+    several_C = np.bincount(codes.indices, minlength=len(sums_CD)) > 1
     return np.divide(alike_C, pairs_C, out=np.full(len(pairs_C), np.nan), where=several_C)
 
 

@@ -16,6 +16,8 @@ from scipy.sparse import csc_array, csr_array
 from scipy.special import expit
 from scipy.stats import rankdata
 
+from koine.types import ActsND
+
 SIZES = (1, 5, 16)
 """Concepts a probe reads."""
 MAX_LABELS = 64
@@ -32,18 +34,24 @@ BLOCK_ENTRIES = 2**23
 LabelsNL = Bool[np.ndarray, "N L"]
 
 
-class Labelled(NamedTuple):
-    """Rows with their labels."""
+class Coded(NamedTuple):
+    """Rows as codes, with their labels."""
 
-    x: csr_array | np.ndarray
-    """Codes, N × C, or activations, N × D."""
+    codes: csr_array
     labels_NL: LabelsNL
 
 
-def probed_labels(train_NL: LabelsNL, test_NL: LabelsNL) -> Int64[np.ndarray, "P"]:
+class Labelled(NamedTuple):
+    """Rows as activations, with their labels."""
+
+    x_ND: ActsND
+    labels_NL: LabelsNL
+
+
+def probed_labels(train_NL: LabelsNL, test_ML: Bool[np.ndarray, "M L"]) -> Int64[np.ndarray, "P"]:
     """The labels with enough rows on either side, the most frequent first."""
     enough_L = np.ones(train_NL.shape[1], bool)
-    for labels_NL, least in ((train_NL, MIN_TRAIN), (test_NL, MIN_TEST)):
+    for labels_NL, least in ((train_NL, MIN_TRAIN), (test_ML, MIN_TEST)):
         with_L = labels_NL.sum(axis=0)
         enough_L &= (with_L >= least) & (len(labels_NL) - with_L >= least)
     wanted_P = np.flatnonzero(enough_L)
@@ -51,16 +59,14 @@ def probed_labels(train_NL: LabelsNL, test_NL: LabelsNL) -> Int64[np.ndarray, "P
     return wanted_P[order_P][:MAX_LABELS].astype(np.int64)
 
 
-def sparse_probes(train: Labelled, test: Labelled) -> dict[str, Any] | None:
+def sparse_probes(train: Coded, test: Coded) -> dict[str, Any] | None:
     """`k1`, `k5`, `k16`: {"balanced_accuracy", "auc"}, means over `labels` labels; else None."""
-    assert not isinstance(train.x, np.ndarray)
-    assert not isinstance(test.x, np.ndarray)
     labels_P = probed_labels(train.labels_NL, test.labels_NL)
     if len(labels_P) == 0:
         return None
     y_NP, truth_NP = train.labels_NL[:, labels_P], test.labels_NL[:, labels_P]
-    chosen_PK = candidates(train.x, y_NP, max(SIZES))
-    columns, held_out = csc_array(train.x), csc_array(test.x)
+    chosen_PK = candidates(train.codes, y_NP, max(SIZES))
+    columns, held_out = csc_array(train.codes), csc_array(test.codes)
     found: dict[str, Any] = {"labels": len(labels_P)}
     for size in SIZES:
         scores_NP = np.empty(truth_NP.shape)
@@ -80,7 +86,7 @@ def sparse_probes(train: Labelled, test: Labelled) -> dict[str, Any] | None:
 def candidates(x: csr_array, y_NP: LabelsNL, count: int) -> Int64[np.ndarray, "P K"]:
     """The concepts most correlated with each label, by absolute value, strongest first."""
     rows = len(y_NP)
-    x = x.astype(np.float64)
+    x = csr_array(x.astype(np.float64))
     mean_C = np.asarray(x.sum(axis=0)).ravel() / rows
     variance_C = np.asarray(x.power(2).sum(axis=0)).ravel() / rows - mean_C**2
     covariance_CP = np.asarray(x.T @ y_NP.astype(np.float64)) / rows
@@ -143,10 +149,10 @@ def raw_probe(train: Labelled, val: Labelled, test: Labelled) -> dict[str, Any] 
     labels_P = probed_labels(train.labels_NL, test.labels_NL)
     if len(labels_P) == 0:
         return None
-    mean_D, scale_D = np.mean(train.x, axis=0), np.std(train.x, axis=0)
+    mean_D, scale_D = train.x_ND.mean(axis=0), train.x_ND.std(axis=0)
     scale_D[scale_D < 1e-9] = 1.0
     x_ND, val_ND, test_ND = (
-        ((each.x - mean_D) / scale_D).astype(np.float32) for each in (train, val, test)
+        ((each.x_ND - mean_D) / scale_D).astype(np.float32) for each in (train, val, test)
     )
     y_NP, truth_NP = train.labels_NL[:, labels_P], test.labels_NL[:, labels_P]
     val_NP = val.labels_NL[:, labels_P]

@@ -46,15 +46,15 @@ def units_of(store: ActivationStore, rows_N: Int64[np.ndarray, "N"]) -> Units:
 def raw_figures(
     store: ActivationStore,
     train_N: Int64[np.ndarray, "N"],
-    sample_N: Int64[np.ndarray, "N"],
-    probe_N: Int64[np.ndarray, "N"],
+    sample_M: Int64[np.ndarray, "M"],
+    probe_P: Int64[np.ndarray, "P"],
 ) -> dict[str, Any]:
     """`retrieval` and `fvu` keyed "a->b", `probe` keyed by stream.
 
-    `sample_N`: the held-out rows that retrieval and probes are scored on; `probe_N`: the training
+    `sample_M`: the held-out rows that retrieval and probes are scored on; `probe_P`: the training
     rows that probes are fitted on. Raises nothing: what cannot be measured is None.
     """
-    val_N, sample = store.split("val")[:CHUNK_ROWS], units_of(store, sample_N)
+    val_N, sample = store.split("val")[:CHUNK_ROWS], units_of(store, sample_M)
     val = units_of(store, val_N)
     found: dict[str, Any] = {"retrieval": {}, "fvu": {}}
     for a, b in permutations(sample.acts, 2):
@@ -66,13 +66,13 @@ def raw_figures(
             "cosine": retrieval(held_out_a, held_out_b) if cosine else None,
         }
         found["fvu"][f"{a}->{b}"] = linear and _fvu(linear, held_out_a, held_out_b)
-    train = units_of(store, probe_N)
+    train = units_of(store, probe_P)
     found["probe"] = (
         {
             name: raw_probe(
                 *(
                     _labelled(store, units, rows_N, name)
-                    for units, rows_N in ((train, probe_N), (val, val_N), (sample, sample_N))
+                    for units, rows_N in ((train, probe_P), (val, val_N), (sample, sample_M))
                 )
             )
             for name in sample.acts
@@ -90,11 +90,11 @@ class _Linear(NamedTuple):
     mean_b: np.ndarray
     map_AB: np.ndarray
 
-    def __call__(self, units_ND: ActsND) -> ActsND:
-        return ((units_ND - self.mean_a) @ self.map_AB).astype(np.float32)
+    def __call__(self, units_NA: np.ndarray) -> np.ndarray:
+        return ((units_NA - self.mean_a) @ self.map_AB).astype(np.float32)
 
-    def centred(self, units_ND: ActsND) -> ActsND:
-        return (units_ND - self.mean_b).astype(np.float32)
+    def centred(self, units_NB: np.ndarray) -> np.ndarray:
+        return (units_NB - self.mean_b).astype(np.float32)
 
 
 def _fit(
@@ -102,9 +102,9 @@ def _fit(
     train_N: np.ndarray,
     a: str,
     b: str,
-    val: tuple[ActsND, ActsND],
+    val: tuple[np.ndarray, np.ndarray],
 ) -> _Linear | None:
-    """Ridge regression from stream a to stream b; its penalty is the best on the validation rows."""
+    """Ridge regression from a to b; its penalty is the best on the validation rows."""
     count, sums_a, sums_b, squares_AA, products_AB = _moments(store, train_N, a, b)
     if count < 2:
         return None
@@ -145,14 +145,14 @@ def _chunks(store: ActivationStore, rows_N: np.ndarray) -> Iterator[Units]:
         yield units_of(store, rows_N[start : start + CHUNK_ROWS])
 
 
-def _pair(store: ActivationStore, units: Units, a: str, b: str) -> tuple[ActsND, ActsND]:
+def _pair(store: ActivationStore, units: Units, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
     """Both streams' activations of the rows that have both."""
     names = [stream.name for stream in store.streams]
     both_N = units.present_NS[:, names.index(a)] & units.present_NS[:, names.index(b)]
     return units.acts[a][both_N], units.acts[b][both_N]
 
 
-def _fvu(linear: _Linear, held_out_a: ActsND, held_out_b: ActsND) -> float | None:
+def _fvu(linear: _Linear, held_out_a: np.ndarray, held_out_b: np.ndarray) -> float | None:
     centred_ND = held_out_b - held_out_b.mean(axis=0) if len(held_out_b) else held_out_b
     spread = float((centred_ND**2).sum())
     error = float(((linear(held_out_a) - linear.centred(held_out_b)) ** 2).sum())

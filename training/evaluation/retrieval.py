@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, diags_array
 from scipy.special import digamma
 
 from koine.types import ActsND
+from training.evaluation.codes import num_items
 
 CUTOFFS = (1, 5, 10)
 BLOCK_ENTRIES = 2**24
@@ -55,7 +56,7 @@ def chance(count: int) -> dict[str, float | None]:
 
 def ranks_of(queries: csr_array | ActsND, candidates: csr_array | ActsND) -> Ranks:
     """Rank every candidate for every query, a bounded block of queries at a time."""
-    count = queries.shape[0]
+    count = len(queries) if isinstance(queries, np.ndarray) else num_items(queries)
     better_N, tied_N = np.zeros(count, np.int64), np.zeros(count, np.int64)
     queries, columns = _unit_rows(queries), _unit_rows(candidates).T
     if not isinstance(columns, np.ndarray):

@@ -26,7 +26,7 @@ def stability(models: Sequence[Dictionary]) -> dict[str, float | None]:
     """By stream and their "mean"; None for fewer than two dictionaries."""
     if len(models) < 2:
         return {**dict.fromkeys(models[0].streams if models else ()), "mean": None}
-    found: dict[str, float | None] = {}
+    found: dict[str, float] = {}
     for name in models[0].streams:
         rows = [decoder_rows(model, name) for model in models]
         found[name] = float(np.mean([matched_cosine(a, b) for a, b in combinations(rows, 2)]))

@@ -86,7 +86,7 @@ def bench(
             "k": opened.config.k,
             "batch_size": opened.config.batch_size,
             "steps": opened.record["steps"],
-            **dataclasses.asdict(asked),
+            **{name: _listed(value) for name, value in dataclasses.asdict(asked).items()},
         },
         "raw": _raw(shared),
         "methods": {name: methods[name] for name in (*METHODS, UNTRAINED)},
@@ -102,6 +102,10 @@ def pair_types(modality: dict[str, str]) -> dict[str, list[str]]:
         kind = "-".join(sorted((modality[a], modality[b])))
         found.setdefault(kind, []).append(f"{a}|{b}")
     return found
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check(store: ActivationStore, asked: BenchConfig) -> None:

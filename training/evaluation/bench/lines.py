@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from training.evaluation.lines import mean
 from training.evaluation.probes import SIZES
-from training.evaluation.summary import mean
 
 Figures = dict[str, Any]
 Pairs = list[str]

@@ -42,8 +42,16 @@ def _intro(bench: Bench) -> str:
         "together, which makes them agree by construction, trained or not. Raw: the encoders' own "
         "activations, through a ridge regression fitted on the training rows for retrieval and "
         "FVU, and a logistic probe on all dimensions. Latents and usage are counted on the "
-        "training rows. Each method has its own learning rate, the best on the validation rows "
-        "(mean of own and cross FVU, independent, first seed)."
+        f"training rows. {_lr_says(settings['lr_grid'])}"
+    )
+
+
+def _lr_says(grid: list[float]) -> str:
+    if len(grid) == 1:
+        return f"The learning rate is {grid[0]:g} for all."
+    return (
+        f"Each method has its own learning rate of {', '.join(f'{lr:g}' for lr in grid)}: the best "
+        "on the validation rows (mean of own and cross FVU, independent, first seed)."
     )
 
 
@@ -131,10 +139,18 @@ def _sweep(bench: Bench) -> str:
 
 def _methods(bench: Bench) -> str:
     rows = [
-        [each["title"], each["says"], f"{each['lr']['chosen']:g}" if each["lr"] else ""]
+        [each["title"], each["says"], _chosen(each["lr"], bench["settings"]["lr_grid"])]
         for each in bench["methods"].values()
     ]
     return _table(["", "what it is", "learning rate"], rows)
+
+
+def _chosen(lr: dict[str, Any] | None, grid: list[float]) -> str:
+    """A choice at the edge says that the grid was too narrow to know."""
+    if lr is None:
+        return ""
+    edge = len(grid) > 1 and lr["chosen"] in (min(grid), max(grid))
+    return f"{lr['chosen']:g}" + (" (edge of the grid: try further)" if edge else "")
 
 
 def _first(bench: Bench) -> dict[str, Any]:

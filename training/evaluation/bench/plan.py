@@ -63,7 +63,7 @@ def resized(run: FitConfig, size: Size, lr: float, seed: int) -> FitConfig:
 
 
 def sweep_sizes(bench: BenchConfig, run: FitConfig) -> Iterator[Size]:
-    """The shapes of the sweeps, without the run's own; RequestError where k exceeds the concepts."""
+    """The shapes of the sweeps, but the run's own; RequestError where k is too large."""
     own = Size(run.num_concepts, run.k)
     sizes = [Size(run.num_concepts, k) for k in bench.sweep_k]
     sizes += [Size(count, run.k) for count in bench.sweep_num_concepts]

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from training.evaluation.bench.lines import lines_of
+from training.evaluation.bench.plan import OWN
 from training.evaluation.plots import STYLE
 
 Bench = dict[str, Any]
@@ -63,16 +64,22 @@ def _frontier(panel: Axes, bench: Bench, x_key: str, y_key: str) -> None:
             yerr=y["spread"],
             fmt=MARKERS[name],
             color=COLOURS[name],
-            markersize=9,
+            **_look(name),
             capsize=3,
             label=each["title"],
-            zorder=3,
         )
     for name in dict.fromkeys(entry["method"] for entry in bench["sweep"]):
         for sizes, style in (("k", "-"), ("num_concepts", ":")):
             _sweep_line(panel, bench, name, sizes, style, x_key, y_key)
     panel.axhline(0, color="#bbbbbb", linewidth=0.8)
     panel.margins(0.08)
+
+
+def _look(name: str) -> dict[str, Any]:
+    """The run's own method is a ring, so that it hides none that lies in the same place."""
+    if name == OWN:
+        return {"markersize": 14, "markerfacecolor": "none", "markeredgewidth": 2, "zorder": 4}
+    return {"markersize": 8, "zorder": 3}
 
 
 def _sweep_line(

@@ -16,7 +16,7 @@ from training.configs import FitConfig
 from training.evaluation.bench.plan import OWN, Size, method_config, resized
 from training.evaluation.bench.remember import remembered
 from training.evaluation.controls import baseline, fitted
-from training.evaluation.encoding import Dictionary, encoded
+from training.evaluation.encoding import MODES, Dictionary, encoded
 from training.evaluation.figures import Rows, add_reconstructions, figures
 from training.evaluation.reconstruction import Reconstruction
 from training.progress import progress
@@ -87,7 +87,7 @@ def measure(bench: Bench, model: Dictionary, what: str) -> dict[str, Any]:
     for each in found.values():
         for recovery in (each["label_recovery"] or {}).values():
             del recovery["labels"]
-    return dict(found)
+    return {mode: found[mode] for mode in MODES}
 
 
 def identity(bench: Bench, trial: Trial) -> dict[str, Any]:
