@@ -106,13 +106,14 @@ def test_probes_find_planted_concepts_and_nothing_in_noise() -> None:
     assert all(abs(found[key]["auc"] - 0.5) < 0.15 for key in ("k1", "k5", "k16"))
 
 
-def test_concepts_and_fits_do_not_see_the_held_out_rows() -> None:
+def test_concepts_are_chosen_without_the_held_out_rows() -> None:
     (train_x, train_y), (test_x, test_y) = planted(1), planted(2)
-    random = np.random.default_rng(0)
-    shuffled = random.permutation(test_y)  # what held-out labels are decides the score alone
-    found = sparse_probes(Coded(csr(train_x), train_y), Coded(csr(test_x), shuffled))
+    train_y, test_y = train_y[:, :1], test_y[:, :1]
+    # concept 3 marks the label on training rows alone, concept 7 on held-out rows alone
+    test_x[:, 3], test_x[:, 7] = np.roll(test_x[:, 3], 1), test_y[:, 0]
+    found = sparse_probes(Coded(csr(train_x), train_y), Coded(csr(test_x), test_y))
     assert found is not None
-    assert abs(found["k16"]["auc"] - 0.5) < 0.1
+    assert abs(found["k1"]["auc"] - 0.5) < 0.15  # concept 7 would score 0 or 1
 
 
 def test_blocks_of_labels_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

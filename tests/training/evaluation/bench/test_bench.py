@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koine.errors import DataError, RequestError, TrainingError
+from koine.errors import DataError, RequestError
 from tests.training.evaluation.stores import WIDTHS, write_store
 from training.__main__ import main
 from training.configs import FitConfig
@@ -53,8 +53,9 @@ def test_the_result_is_strict_json_with_every_method_seed_and_size(
         assert [run["seed"] for run in each["runs"]] == [42, 7]
         assert set(each["stability"]) == {*WIDTHS, "mean"}
         assert (each["lr"] is None) == (name == "untrained")
-    sizes = {(entry["method"], entry["num_concepts"], entry["k"]) for entry in result["sweep"]}
-    assert sizes == {(m, c, k) for m in SWEPT for c, k in ((24, 3), (24, 6), (12, 3))}
+    sizes = [(entry["method"], entry["num_concepts"], entry["k"]) for entry in result["sweep"]]
+    expected = [(m, c, k) for m in SWEPT for c, k in ((24, 3), (24, 6), (12, 3))]
+    assert sorted(sizes) == sorted(expected)  # the run's own size once, though it was asked for
 
 
 def test_the_summary_is_mean_and_sample_deviation_over_seeds(result: dict[str, Any]) -> None:
@@ -243,7 +244,6 @@ def test_a_run_that_is_not_there_and_stores_that_do_not_serve_are_refused(tmp_pa
     other = write_store(tmp_path / "other", items=50, seed=1)
     with pytest.raises(DataError, match="not the store that the run was fitted on"):
         bench(run, tmp_path / "out", one, store_path=other.path)
-    assert issubclass(TrainingError, Exception)
 
 
 @pytest.mark.parametrize("streams", [1, 2])
