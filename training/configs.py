@@ -33,7 +33,7 @@ class SelectorConfig:
     """Decoupled weight decay of the maps."""
     start: float = 0.1
     """Share of the steps after which items become the prototypes, and teaching begins."""
-    pre_code_weight: float = 10.0
+    pre_code_weight: float = 16.0
     """What a pre-code adds to its concept's score: the larger, the better items are
     reconstructed, and the less the streams agree."""
     contrast_weight: float = 1.0
@@ -178,6 +178,7 @@ class FitConfig:
 
 ALIGNED: dict[str, Any] = {
     "selector": SelectorConfig(),
+    "stream_dropout": 0.8,
     "decay": 0.3,
     "auxk_weight": 0.0,
     "resample_every": None,

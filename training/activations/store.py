@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
@@ -69,6 +70,14 @@ class ActivationStore:
 
     def __len__(self) -> int:
         return self.manifest.num_rows
+
+    def only(self, stream: str) -> ActivationStore:
+        """The same store as if it held one stream; rows that lack it belong to no split."""
+        view = copy.copy(self)
+        view.streams = tuple(spec for spec in self.streams if spec.name == self._known(stream))
+        split_N = np.where(self.counts(stream) > 0, self._index.split_N, len(SPLITS))
+        view._index = self._index._replace(split_N=split_N.astype(np.uint8))
+        return view
 
     def split(self, name: Split) -> Int64[np.ndarray, "M"]:
         """Numbers of the rows of a split, ascending."""

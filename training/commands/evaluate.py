@@ -1,15 +1,24 @@
-"""`evaluate`: a finished run → report.json and report.html."""
+"""`evaluate`: a finished run → report.json and report.html, or a whole bench around it."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
+from koine.errors import RequestError
+from training.checkpoint import CONFIG
+from training.evaluation.bench.bench import bench
+from training.evaluation.bench.plan import LR_GRID, BenchConfig
+from training.evaluation.bench.write import JSON_FILE as BENCH_JSON
+from training.evaluation.bench.write import MARKDOWN_FILE, PLOT_FILE, write_bench
 from training.evaluation.evaluate import evaluate
 from training.evaluation.report import HTML_FILE, JSON_FILE, write_report
 from training.evaluation.summary import console
 
 HELP = "measure a run on held-out rows, joint and independent, beside an untrained control"
+BENCH_ONLY = ("seeds", "lr_grid", "sweep_k", "sweep_num_concepts", "sweep_seeds")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,18 +27,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--controls",
         action="store_true",
-        help="also fit and measure Local TopK, no cross-reconstruction and SPARC as published",
+        help="also fit and measure the baselines, one seed each: SPARC as published, Local TopK, "
+        "no cross-reconstruction, stream dropout, separate training with matching",
     )
-    parser.add_argument("--out", type=Path, help="folder for the report; default: RUN")
+    parser.add_argument(
+        "--bench",
+        action="store_true",
+        help="instead: fit and measure this run's configuration and every baseline over several "
+        "seeds, each at its own learning rate; resumes",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the result; default: RUN, RUN/bench")
     parser.add_argument("--store", type=Path, help="the run's activation store, if it has moved")
     parser.add_argument("--device", help="torch device; default: cuda where there is one")
     parser.add_argument(
         "--no-verify", action="store_true", help="skip the check of the store's SHA-256 hashes"
     )
+    _add_bench_arguments(parser)
+
+
+def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("with --bench")
+    grid = " ".join(f"{lr:g}" for lr in LR_GRID)
+    helps = {
+        "seeds": (int, "default: the run's and the next two"),
+        "lr_grid": (float, f"learning rates that each method chooses from; default: {grid}"),
+        "sweep_k": (int, "other values of k to try"),
+        "sweep_num_concepts": (int, "other dictionary sizes to try"),
+    }
+    for name, (kind, says) in helps.items():
+        flag = f"--{name.replace('_', '-')}"
+        group.add_argument(flag, type=kind, nargs="*", metavar="N", help=says)
+    group.add_argument("--sweep-seeds", type=int, metavar="N", help="seeds of the sweeps; 1")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, write the report, and print its main figures."""
+    """Measure, write the report or the bench, and print the main figures."""
+    if args.bench:
+        _bench(args)
+        return
+    given = [name for name in BENCH_ONLY if getattr(args, name) is not None]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise RequestError(f"`--{flag}` belongs to `--bench`: add it, or leave the flag out")
     report = evaluate(
         args.run_dir,
         controls=args.controls,
@@ -42,3 +81,33 @@ def run(args: argparse.Namespace) -> None:
     write_report(out, report)
     print(console(report))
     print(f"\n{out / JSON_FILE} and {out / HTML_FILE}: {report['seconds']} s")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    if args.controls:
+        raise RequestError("both `--controls` and `--bench` were given: a bench has the controls")
+    out = args.out or args.run_dir / "bench"
+    result = bench(
+        args.run_dir,
+        out,
+        _asked(args),
+        store_path=args.store,
+        verify=not args.no_verify,
+        device=args.device,
+    )
+    write_bench(out, result)
+    print((out / MARKDOWN_FILE).read_text())
+    print(f"{out / MARKDOWN_FILE}, {BENCH_JSON}, {PLOT_FILE}: {result['seconds']} s")
+
+
+def _asked(args: argparse.Namespace) -> BenchConfig:
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in BENCH_ONLY
+        if (value := getattr(args, name)) is not None
+    }
+    if "seeds" not in given:
+        path = args.run_dir / CONFIG
+        first = json.loads(path.read_text())["fit"]["seed"] if path.is_file() else 0
+        given["seeds"] = (first, first + 1, first + 2)
+    return BenchConfig(**given)

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from scipy.sparse import csr_array
+from torch import Tensor, nn
 
 from koine.types import ActsND, Mode, PresentNS
 from training.activations import ActivationStore
 from training.evaluation.codes import sparse
-from training.model import AlignedDictionary, TopK
+from training.model import ModelConfig, TopK
 from training.unit import unit
 
 MODES: tuple[Mode, ...] = ("joint", "independent")
 DENSE_BUDGET = 2**23
 """Entries of the largest dense batch × concepts array: 32 MiB in float32."""
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """What measuring asks of a dictionary; `AlignedDictionary` and matched baselines have it."""
+
+    config: ModelConfig
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Stream names in the order of `present_NS`'s columns."""
+        ...
+
+    def encode(
+        self, acts: dict[str, Tensor], mode: Mode, present_NS: Tensor | None = None
+    ) -> dict[str, TopK]:
+        """Codes of each given stream, from raw activations."""
+        ...
+
+    def decode(self, name: str, codes: TopK) -> Tensor:
+        """Unit-norm activations of a stream that the codes of any stream stand for."""
+        ...
+
+
+def device_of(model: Dictionary) -> torch.device:
+    """Where a dictionary's weights lie."""
+    assert isinstance(model, nn.Module)
+    return next(model.parameters()).device
 
 
 class Encoded(NamedTuple):
@@ -42,13 +71,13 @@ def batch_rows(num_concepts: int) -> int:
 
 
 def encoded(
-    model: AlignedDictionary,
+    model: Dictionary,
     store: ActivationStore,
     rows_N: Int64[np.ndarray, "N"],
     size: int | None = None,
 ) -> Iterator[Encoded]:
     """Encode `rows_N` in their order, `size` at a time; a row's first caption stands for it."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     names = [stream.name for stream in store.streams]
     columns = [names.index(name) for name in model.streams]
     size = size or batch_rows(model.config.num_concepts)

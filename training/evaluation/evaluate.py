@@ -6,17 +6,20 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from koine.errors import DataError, RequestError
 from koine.types import Mode
 from training.activations import ActivationStore
 from training.checkpoint import CONFIG, RECORD, load_model
 from training.configs import FitConfig
-from training.evaluation.controls import CONTROLS, fitted
+from training.evaluation.controls import CONTROLS, baseline, baseline_config
+from training.evaluation.encoding import Dictionary
 from training.evaluation.figures import MAX_CANDIDATES, Rows, figures, rows_of
+from training.evaluation.raw import raw_figures
 from training.model import AlignedDictionary
 from training.progress import progress
 from training.trainer import initial_model
@@ -42,22 +45,17 @@ def evaluate(
     has no test rows.
     """
     started = time.monotonic()
-    record, config = _read_run(run)
-    store = _open_store(store_path or Path(record["store"]), record, verify)
+    record, config, store = open_run(run, store_path, verify)
     rows = rows_of(store)
-    if len(rows.held_out) == 0:
-        raise DataError(
-            f"`{store.path}` has no `test` rows to evaluate on: "
-            "extract it again from a source (or with `--split`) that holds some out"
-        )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(run)
     measured = _measure(model, store, rows, device, "evaluate")
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "dictionary": _dictionary(run, record, config, model, store),
-        "data": _data(store, rows),
+        "data": data_facts(store, rows),
         **measured,
+        "raw": raw_figures(store, rows.train, rows.held_out[:MAX_CANDIDATES], rows.probe),
         "controls": {
             "untrained": _main(
                 _measure(initial_model(store, config), store, rows, device, "untrained")
@@ -66,17 +64,39 @@ def evaluate(
     }
     for name in CONTROLS if controls else ():
         log.info("control `%s`: %s", name, CONTROLS[name].says)
-        control_run = fitted(name, run, store, config, device)
-        model = load_model(control_run)
-        report["controls"][name] = _main(_measure(model, store, rows, device, name))
+        wanted = baseline_config(name, config)
+        control = baseline(name, run / "controls" / name, store, wanted, device)
+        report["controls"][name] = _main(_measure(control, store, rows, device, name))
     report["seconds"] = round(time.monotonic() - started, 1)
     return report
 
 
+class OpenRun(NamedTuple):
+    """A finished run and the store that it was fitted on."""
+
+    record: dict[str, Any]
+    config: FitConfig
+    store: ActivationStore
+
+
+def open_run(run: Path, store_path: Path | None, verify: bool) -> OpenRun:
+    """Raises RequestError for an unfinished run, DataError where the store has gone, has changed
+    or has no test rows."""
+    record, config = _read_run(run)
+    store = _open_store(store_path or Path(record["store"]), record, verify)
+    if len(store.split("test")) == 0:
+        raise DataError(
+            f"`{store.path}` has no `test` rows to evaluate on: "
+            "extract it again from a source (or with `--split`) that holds some out"
+        )
+    return OpenRun(record, config, store)
+
+
 def _measure(
-    model: AlignedDictionary, store: ActivationStore, rows: Rows, device: str, what: str
+    model: Dictionary, store: ActivationStore, rows: Rows, device: str, what: str
 ) -> dict[Mode, dict[str, Any]]:
     with progress(len(rows.train) + len(rows.held_out), what) as bar:
+        assert isinstance(model, nn.Module)
         return figures(model.to(device).eval(), store, rows, bar)
 
 
@@ -146,7 +166,8 @@ def _dictionary(
     }
 
 
-def _data(store: ActivationStore, rows: Rows) -> dict[str, Any]:
+def data_facts(store: ActivationStore, rows: Rows) -> dict[str, Any]:
+    """A report's `data`: which rows were judged on."""
     return {
         "store": store.path.name,
         "store_fingerprint": store.fingerprint,

@@ -10,6 +10,8 @@ from jaxtyping import Float64
 
 from training.evaluation.latents import Firing
 
+MIN_FIRES = 5
+"""Held-out firings below which a concept's purity is left out: of one item it is 0 or 1."""
 BLOCK = 1024
 """Concepts whose label histograms are compared at once; bounds memory."""
 
@@ -77,6 +79,31 @@ def _recovery(
         "mean_jaccard": float(np.mean([e["jaccard"] for e in entries])) if entries else None,
         "mean_f1": float(np.mean([e["f1"] for e in entries])) if entries else None,
         "labels": entries,
+    }
+
+
+def label_purity(train: Firing, held_out: Firing) -> dict[str, dict[str, Any]]:
+    """How often a concept's firings carry the label that it carries most on the training rows.
+
+    By stream: `mean` over the concepts that fire on MIN_FIRES held-out rows or more, `chance`, the
+    mean share of held-out rows that have those concepts' labels anyhow, and `concepts`, how many.
+    The label is chosen on other rows: chosen on the same ones, rare concepts would seem pure.
+    """
+    return {name: _purity(train, held_out, name) for name in train.streams}
+
+
+def _purity(train: Firing, held_out: Firing, stream: str) -> dict[str, Any]:
+    fires_C = held_out.fires[stream]
+    counted_M = np.flatnonzero((fires_C >= MIN_FIRES) & train.with_label[stream].any(axis=1))
+    if len(counted_M) == 0:
+        return {"mean": None, "chance": None, "concepts": 0}
+    label_M = train.with_label[stream][counted_M].argmax(axis=1)
+    pure_M = held_out.with_label[stream][counted_M, label_M] / fires_C[counted_M]
+    rate_L = held_out.labelled[stream] / held_out.rows[stream]
+    return {
+        "mean": float(pure_M.mean()),
+        "chance": float(rate_L[label_M].mean()),
+        "concepts": len(counted_M),
     }
 
 

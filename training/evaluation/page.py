@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from training.evaluation import plots
 from training.evaluation.controls import CONTROLS, UNTRAINED_SAYS
-from training.evaluation.summary import TITLES, dictionaries, known_lines
+from training.evaluation.summary import TITLES, dictionaries, known_lines, warnings
 
 BEST_LABELS, WORST_LABELS = 8, 4
 
@@ -34,6 +34,7 @@ def page(report: dict[str, Any]) -> str:
         by_title={line.title: line for line in lines},
         main_lines=[line for line in lines if line.main],
         dictionaries=dictionaries(report),
+        warnings=warnings(report),
         control_says=_control_says(report),
         several=several,
         fvu_plot=Markup(plots.cross_fvu(report)),

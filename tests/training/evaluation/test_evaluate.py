@@ -25,7 +25,8 @@ from training.evaluation import encoding
 from training.evaluation.encoding import MODES
 from training.evaluation.evaluate import evaluate
 from training.evaluation.figures import figures, rows_of
-from training.evaluation.summary import LINES, console
+from training.evaluation.lines import LINES
+from training.evaluation.summary import console
 from training.model import dense
 from training.progress import progress
 from training.trainer import fit
@@ -34,7 +35,7 @@ STREAMS = tuple(WIDTHS)
 PAIRS = {"alpha|beta", "alpha|gamma", "beta|gamma"}
 WAYS = {f"{a}->{b}" for a, b in product(STREAMS, STREAMS)}
 CROSS = {f"{a}->{b}" for a, b in product(STREAMS, STREAMS) if a != b}
-CONTROLS = {"untrained", "local", "no_cross", "sparc"}
+TRAINED = {"sparc", "dropout", "no_cross", "local", "local_no_cross", "hungarian"}
 
 
 def sections(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -44,22 +45,30 @@ def sections(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_the_keys_are_those_of_the_contract(report: dict[str, Any]) -> None:
     assert report["schema"] == "koine.report/1"
-    top = {"schema", "dictionary", "data", "joint", "independent", "controls", "seconds"}
+    top = {"schema", "dictionary", "data", "joint", "independent", "raw", "controls", "seconds"}
     assert set(report) == top
-    assert set(report["controls"]) == CONTROLS
+    assert set(report["controls"]) == {"untrained", *TRAINED}
     for each in sections(report):
         assert set(each["fvu"]) == set(each["nmse"]) == WAYS
         for key in ("active_jaccard", "active_jaccard_shuffled", "active_jaccard_adjusted"):
             assert set(each[key]) == PAIRS | {"mean"}
         assert set(each["label_jaccard"]) == {"all", "alive"}
-        assert set(each["latents"]) == {"dead", "mixed", "alive"}
-        assert sum(each["latents"].values()) == CONFIG.num_concepts
+        assert set(each["latents"]) == {"dead", "mixed", "alive", "dense"}
+        sizes = [each["latents"][key] for key in ("dead", "mixed", "alive")]
+        assert sum(sizes) == CONFIG.num_concepts
         assert set(each["usage"]) == set(each["l0"]) == set(STREAMS)
         assert set(each["retrieval"]) == CROSS
         for found in each["retrieval"].values():
-            assert set(found) == {"r1", "r5", "r10", "medr", "mrr"}
-        assert each["probe"] is None
-        assert each["monosemanticity"] is None
+            assert set(found) == {"r1", "r5", "r10", "r10_se", "medr", "mrr"}
+        assert set(each["probe"]) == set(each["label_purity"]) == set(STREAMS)
+        for probe in each["probe"].values():
+            assert set(probe) == {"labels", "k1", "k5", "k16"}
+            assert set(probe["k1"]) == {"balanced_accuracy", "auc"}
+        for judged in each["monosemanticity"].values():
+            assert set(judged) == {"own", "own_chance", "other", "other_chance", "concepts"}
+        assert 0 < each["firing_entropy"] <= 1
+    assert set(report["raw"]["retrieval"]) == set(report["raw"]["fvu"]) == CROSS
+    assert set(report["raw"]["probe"]) == set(STREAMS)
 
 
 def test_the_written_report_is_strict_json_and_the_same(run: Path, report: dict[str, Any]) -> None:
@@ -148,6 +157,10 @@ def test_joint_figures_flatter_and_training_shows_in_the_independent_ones(
     assert abs(untrained["independent"]["active_jaccard_adjusted"]["mean"]) < 0.05
     assert untrained["joint"]["active_jaccard_adjusted"]["mean"] > 0.5
     assert report["independent"]["active_jaccard_adjusted"]["mean"] > 0.2
+    for name, probe in report["independent"]["probe"].items():
+        free = untrained["independent"]["probe"][name]
+        assert probe["k1"]["auc"] > free["k1"]["auc"]
+        assert probe["k16"]["auc"] < report["raw"]["probe"][name]["auc"] + 0.05
     recovered, free = (
         np.mean(
             [stream["mean_jaccard"] for stream in each["independent"]["label_recovery"].values()]
@@ -157,8 +170,9 @@ def test_joint_figures_flatter_and_training_shows_in_the_independent_ones(
     assert recovered > free
 
 
-def test_a_local_dictionary_encodes_alike_in_both_modes(report: dict[str, Any]) -> None:
-    local = report["controls"]["local"]
+@pytest.mark.parametrize("name", ["local", "local_no_cross", "hungarian"])
+def test_a_local_dictionary_encodes_alike_in_both_modes(name: str, report: dict[str, Any]) -> None:
+    local = report["controls"][name]
     assert local["joint"] == local["independent"]
 
 
@@ -169,7 +183,7 @@ def test_controls_are_kept_until_the_configuration_changes(
     shutil.copytree(run, copy)
     stale = copy / "controls" / "no_cross" / "config.json"
     stale.write_text(stale.read_text().replace('"steps": 60', '"steps": 59'))
-    before = {name: written(copy, name) for name in ("local", "no_cross", "sparc")}
+    before = {name: written(copy, name) for name in TRAINED - {"hungarian"}}
     again = evaluate(copy, controls=True, device="cpu")
     after = {name: written(copy, name) for name in before}
     assert {name for name in before if before[name] != after[name]} == {"no_cross"}
@@ -197,6 +211,10 @@ def test_without_labels_the_label_figures_are_null(tmp_path: Path) -> None:
     for each in sections(report):
         assert each["label_jaccard"] is None
         assert each["label_recovery"] is None
+        assert each["label_purity"] is None
+        assert each["probe"] is None
+        assert each["monosemanticity"] is not None
+    assert report["raw"]["probe"] is None
     assert "Label" not in console(report)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.training.evaluation.naive import csr, dense_codes, jaccard, mean, seeds
 from training.evaluation import labels as labels_module
-from training.evaluation.labels import label_jaccard, label_recovery
+from training.evaluation.labels import label_jaccard, label_purity, label_recovery
 from training.evaluation.latents import Firing, perplexity
 
 STREAMS = ("x", "y", "z")
@@ -83,7 +83,7 @@ def test_a_latent_that_fires_only_on_unlabelled_items_is_dead_for_labels() -> No
     dense = {"x": np.ones((2, 1), np.float32), "y": np.ones((2, 1), np.float32)}
     counts = firing(dense, np.ones((2, 2), bool), np.zeros((2, 3), bool))
     assert label_jaccard(counts) == {"all": 0.0, "alive": None}
-    assert counts.latents() == {"dead": 0, "mixed": 0, "alive": 1}
+    assert counts.latents() == {"dead": 0, "mixed": 0, "alive": 1, "dense": 1}
 
 
 @given(seeds(), st.lists(st.integers(0, ITEMS), max_size=4))
@@ -95,6 +95,13 @@ def test_latents_usage_and_l0_are_counts(seed: int, cuts: list[int]) -> None:
         "dead": alive_in.count(0),
         "mixed": alive_in.count(1) + alive_in.count(2),
         "alive": alive_in.count(3),
+        "dense": sum(
+            any(
+                (x[:, c] > 0).sum() > 0.1 * present_NS[:, column].sum()
+                for column, x in enumerate(dense.values())
+            )
+            for c in range(CONCEPTS)
+        ),
     }
     for column, (name, x) in enumerate(dense.items()):
         rows = int(present_NS[:, column].sum())
@@ -113,6 +120,52 @@ def test_usage_of_equally_frequent_concepts_is_their_number(used: int, each: int
     counts_C = np.zeros(60, np.int64)
     counts_C[:used] = each
     assert perplexity(counts_C) == pytest.approx(used)
+
+
+@given(seeds(), st.lists(st.integers(0, ITEMS), max_size=4))
+def test_firing_entropy_is_that_of_the_streams_shares(seed: int, cuts: list[int]) -> None:
+    dense, present_NS, labels_NL = example(seed)
+    entropies = []
+    for concept in range(CONCEPTS):
+        rates = [
+            (x[:, concept] > 0).sum() / max(1, present_NS[:, column].sum())
+            for column, x in enumerate(dense.values())
+        ]
+        shares = [rate / sum(rates) for rate in rates if rate]
+        if shares:
+            entropies.append(-sum(p * math.log(p) for p in shares) / math.log(3))
+    got = firing(dense, present_NS, labels_NL, cuts).firing_entropy()
+    assert got == (pytest.approx(np.mean(entropies)) if entropies else None)
+
+
+def test_firing_entropy_is_one_when_shared_and_zero_when_private() -> None:
+    shared, private = np.ones((4, 1), np.float32), np.zeros((4, 1), np.float32)
+    everywhere, unlabelled = np.ones((4, 2), bool), np.ones((4, 0), bool)
+    assert firing({"x": shared, "y": shared}, everywhere, unlabelled).firing_entropy() == 1
+    assert firing({"x": shared, "y": private}, everywhere, unlabelled).firing_entropy() == 0
+    assert firing({"x": shared}, everywhere[:, :1], unlabelled).firing_entropy() is None
+
+
+@given(seeds())
+def test_purity_takes_its_label_from_the_training_rows(seed: int) -> None:
+    everywhere = np.ones((ITEMS, 3), bool)
+    train, _, train_labels = example(seed)
+    held, _, held_labels = example(seed + 100)
+    got = label_purity(
+        firing(train, everywhere, train_labels), firing(held, everywhere, held_labels)
+    )
+    for stream in STREAMS:
+        pure, chance = [], []
+        for concept in range(CONCEPTS):
+            counts = train_labels[train[stream][:, concept] > 0].sum(0)
+            fires = held[stream][:, concept] > 0
+            if counts.any() and fires.sum() >= 5:
+                label = int(counts.argmax())
+                pure.append(held_labels[fires, label].mean())
+                chance.append(held_labels[:, label].mean())
+        assert got[stream]["concepts"] == len(pure)
+        assert got[stream]["mean"] == (pytest.approx(np.mean(pure)) if pure else None)
+        assert got[stream]["chance"] == (pytest.approx(np.mean(chance)) if pure else None)
 
 
 def positions(holds_N: np.ndarray) -> list[int]:

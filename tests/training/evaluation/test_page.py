@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from training.configs import FitConfig
 from training.evaluation.evaluate import evaluate
 from training.evaluation.page import page
 from training.evaluation.report import write_report
+from training.evaluation.summary import console
 from training.trainer import fit
 
 LOADING = {"src", "href", "xlink:href", "srcset", "data", "poster", "action", "background"}
@@ -75,6 +77,19 @@ def test_the_page_shows_every_dictionary_and_stream(report: dict[str, Any]) -> N
     ):
         assert name in html
     assert html.count("<svg") == 4
+
+
+def test_collapse_is_said_on_the_page_and_the_console(report: dict[str, Any]) -> None:
+    sound = copy.deepcopy(report)
+    sound["independent"]["active_jaccard_adjusted"]["mean"] = 0.0
+    assert "better than it is" not in page(sound)
+    assert "WARNING" not in console(sound)
+    collapsed = copy.deepcopy(report)
+    collapsed["independent"]["active_jaccard_adjusted"]["mean"] = 0.9
+    collapsed["independent"]["active_jaccard_shuffled"]["mean"] = 0.4
+    assert "This alignment looks better than it is" in page(collapsed)
+    assert "Jaccard 0.40 between unrelated items" in page(collapsed)
+    assert "WARNING: Adjusted agreement is 0.90, but" in console(collapsed)
 
 
 def test_the_same_report_gives_the_same_page(report: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.training.evaluation.naive import csr, dense_codes, expected_ranks, seeds
 from training.evaluation import retrieval as module
-from training.evaluation.retrieval import chance, ranks_of, retrieval
+from training.evaluation.retrieval import chance, ranks_of, retrieval, standard_error
 
 
 @given(seeds(), st.integers(1, 15), st.integers(1, 6))
@@ -71,3 +71,23 @@ def test_length_of_codes_does_not_matter() -> None:
 
 def test_no_items_is_null() -> None:
     assert set(chance(0).values()) == {None}
+
+
+@given(seeds())
+def test_dense_activations_rank_as_sparse_codes_do(seed: int) -> None:
+    # distinct real values: no ties that rounding could split
+    random = np.random.default_rng(seed)
+    queries, candidates = random.normal(size=(2, 12, 5)).astype(np.float32)
+    queries[3] = 0  # an activation of zeros is tied with everything
+    dense, sparse = ranks_of(queries, candidates), ranks_of(csr(queries), csr(candidates))
+    np.testing.assert_array_equal(dense.better_N, sparse.better_N)
+    np.testing.assert_array_equal(dense.tied_N, sparse.tied_N)
+    assert dense.tied_N[3] == 11
+
+
+def test_standard_error_is_the_binomial_one() -> None:
+    hits = np.random.default_rng(0).random((20_000, 50)) < 0.3
+    # a standard deviation of 20,000 draws is known to 1 / √40,000 = 0.5 %
+    assert standard_error(0.3, 50) == pytest.approx(hits.mean(axis=1).std(), rel=0.02)
+    assert standard_error(None, 50) is None
+    assert standard_error(0.3, 0) is None

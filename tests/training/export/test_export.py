@@ -26,7 +26,7 @@ from training.configs import ALIGNED, FitConfig
 from training.export import artifact as artifact_module
 from training.export import build
 from training.export.build import export
-from training.export.head import WEIGHTS, HeadWeights, write_heads
+from training.export.head import WEIGHTS, CodeRule, HeadWeights, write_heads
 from training.trainer import fit
 
 CONFIG = FitConfig(num_concepts=40, k=4, batch_size=32, steps=40, validate_every=20)
@@ -171,11 +171,16 @@ def perturbing(tensor: str, amount: float) -> Callable[..., None]:
     """`write_heads`, then one stream's tensor changed in the weights file."""
 
     def write(
-        folder: Path, weights: Mapping[str, HeadWeights], k: int, *, shared: bool = True
+        folder: Path,
+        weights: Mapping[str, HeadWeights],
+        k: int,
+        *,
+        shared: bool = True,
+        rule: CodeRule | None,
     ) -> None:
         changed = np.asarray(getattr(weights["other"], tensor) * np.float32(1 + amount))
         other = dataclasses.replace(weights["other"], **{tensor: changed})
-        write_heads(folder, {**weights, "other": other}, k, shared=shared)
+        write_heads(folder, {**weights, "other": other}, k, shared=shared, rule=rule)
 
     return write
 
@@ -213,8 +218,15 @@ def test_the_gate_refuses_a_head_that_differs(
 def test_the_gate_refuses_a_joint_graph_that_differs(
     koine_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(folder: Path, weights: Mapping[str, HeadWeights], k: int, *, shared: bool) -> None:
-        write_heads(folder, weights, k, shared=not shared)
+    def write(
+        folder: Path,
+        weights: Mapping[str, HeadWeights],
+        k: int,
+        *,
+        shared: bool,
+        rule: CodeRule | None,
+    ) -> None:
+        write_heads(folder, weights, k, shared=not shared, rule=rule)
 
     monkeypatch.setattr(artifact_module, "write_heads", write)
     with pytest.raises(ExportError, match="joint` differ .* concepts active in only one"):
