@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # before any group exists: see `joined`
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -109,7 +110,12 @@ ALONE = Group()
 
 @contextmanager
 def joined(*, cuda: bool) -> Iterator[Group]:
-    """The group that `torchrun` started this process in; `ALONE` without `torchrun`."""
+    """The group that `torchrun` started this process in; `ALONE` without `torchrun`.
+
+    Its threads end with it, so that none asks a dying interpreter for the GIL, which aborts the
+    process. They end only if nobody else holds the group: functions of `torch.distributed.nn`
+    have the group that exists at their import as a default, and Adam's first step imports them.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE

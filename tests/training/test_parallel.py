@@ -105,6 +105,12 @@ def test_a_lost_worker_ends_the_job_and_it_resumes(store: ActivationStore, tmp_p
     assert history(torn) == history(tmp_path / "whole")
 
 
+def test_no_thread_of_the_group_outlives_it(store: ActivationStore, tmp_path: Path) -> None:
+    """One that did aborted some of the workers as the interpreter shut down."""
+    command = ["-m", "tests.training.threads_left", *words(store, tmp_path / "run")[2:]]
+    fitted([*command, "--steps", "2"], 2, tmp_path / "errors")
+
+
 def test_batches_that_do_not_divide_are_refused(store: ActivationStore) -> None:
     config = FitConfig(num_concepts=8, k=2, batch_size=32)
     group = Group(rank=1, size=3, local_size=3)
