@@ -138,7 +138,8 @@ def losses(
             both_N = present_NS[:, s] & present_NS[:, t]
             term = (error_N * both_N).sum() / pairs_SS[s, t].clamp_min(1)
             (self_terms if s == t else cross_terms).append(term)
-        residuals[target] = -residual_USND.flatten(0, 1)[0 if alone else t]
+        if dead_SC is not None:
+            residuals[target] = -residual_USND.flatten(0, 1)[0 if alone else t]
     zero = self_terms[0].new_zeros(())
     self_ = torch.stack(self_terms).mean()
     cross = torch.stack(cross_terms).mean() if cross_terms else zero

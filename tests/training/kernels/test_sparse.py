@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.kernels.sparse import Support, reconstruct, rows_at, values_at
+from training.kernels.sparse import (
+    SparseRows,
+    Support,
+    inner_products,
+    reconstruct,
+    rows_at,
+    values_at,
+)
 
 # float32 sums of up to 64 products of unit normals, in another order
 CLOSE = 1e-4
@@ -112,6 +119,23 @@ def test_codes_cut_off_by_relu_have_the_gradients_of_the_dense_formulation() -> 
     codes_USNC = codes_USNC.scatter(3, indices_UNK[:, None].expand_as(pre_USNK), pre_USNK.relu())
     error_USN = (codes_USNC @ dictionary_CD + bias_D - z_ND).square().sum(3)
     assert_same_gradients(got.error_USN, error_USN, parameters)
+
+
+@pytest.mark.parametrize(("one", "other", "concepts", "k"), [(7, 5, 30, 4), (1, 3, 9, 9)])
+def test_inner_products_are_those_of_the_dense_rows(
+    one: int, other: int, concepts: int, k: int
+) -> None:
+    sides = [random_indices(Sizes(1, 1, n, 1, concepts, k))[0] for n in (one, other)]
+    parameters = leaves((one, k), (other, k))
+    rows = [
+        SparseRows.of(values_LK, indices_LK, concepts)
+        for values_LK, indices_LK in zip(parameters, sides, strict=True)
+    ]
+    dense_LC, dense_MC = (
+        torch.zeros(len(values_LK), concepts).scatter(1, indices_LK, values_LK)
+        for values_LK, indices_LK in zip(parameters, sides, strict=True)
+    )
+    assert_same_gradients(inner_products(*rows), dense_LC @ dense_MC.T, parameters)
 
 
 def test_rows_at_sends_gradients_back_to_their_rows() -> None:
