@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from training.activations.store import ActivationStore
 from training.configs import SelectorConfig
 from training.info_nce import mean_info_nce
+from training.kernels.hiding import with_hidden
 from training.kernels.sparse import SparseRows, inner_products
 from training.model import AlignedDictionary, TopK
 from training.parallel import Group
@@ -92,10 +93,9 @@ def with_hidden_inputs(
         return z
     hidden = {}
     for column, (name, z_ND) in enumerate(z.items()):
-        rng = np.random.Generator(np.random.SFC64((seed, _HIDDEN, step, column)))
-        shape = (len(z_ND) * group.size, z_ND.shape[1])
-        kept_ND = rng.random(shape, np.float32)[group.part(shape[0])] >= share
-        hidden[name] = z_ND * torch.from_numpy(kept_ND).to(z_ND.device) / (1 - share)
+        key = np.random.SeedSequence((seed, _HIDDEN, step, column)).generate_state(1)[0]
+        first = group.part(len(z_ND) * group.size).start
+        hidden[name] = with_hidden(z_ND, share, int(key), first)
     return hidden
 
 
@@ -209,16 +209,19 @@ def balance(
     assert config is not None
     least = config.least_rate * shape.k / shape.num_concepts
     for column, (name, indices_NK) in enumerate(own.items()):
-        selector, here_N = model.selector_of(name), present_NS[:, column]
-        fires_C = torch.bincount(indices_NK[here_N].flatten(), minlength=shape.num_concepts)
-        counts = group.sum(torch.cat([fires_C, here_N.sum()[None]]).double())
-        if counts[-1] == 0:
-            continue
-        selector.rate_C.lerp_((counts[:-1] / counts[-1]).float(), 1 - _RATE_MOMENTUM)
+        selector, here_N = model.selector_of(name), present_NS[:, column].double()
+        counts = here_N.new_zeros(shape.num_concepts + 1)  # whole numbers: any order of sums
+        here_P = here_N.repeat_interleave(shape.k, output_size=indices_NK.numel())
+        counts.index_add_(0, indices_NK.flatten(), here_P)
+        counts[-1] = here_N.sum()
+        counts = group.sum(counts)
+        found_C = (counts[:-1] / counts[-1].clamp_min(1)).float()
+        selector.rate_C.lerp_(found_C, (1 - _RATE_MOMENTUM) * (counts[-1] > 0).float())
         rate_C = selector.rate_C
         over_C = (rate_C / config.most_rate).clamp_min(1).log()
         under_C = ((rate_C + _RARE) / (least + _RARE)).clamp_max(1).log()
-        selector.score_bias_C -= config.balance_lr * (over_C + under_C)
+        push_C = config.balance_lr * (over_C + under_C)
+        selector.score_bias_C -= torch.where(counts[-1] > 0, push_C, 0)
 
 
 @torch.no_grad()

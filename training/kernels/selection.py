@@ -136,9 +136,10 @@ def _sums(scorers: list[Scorer], weights: list[Tensor], selecting_NS: Tensor) ->
     bias_SC = torch.stack([scorer.bias_C for scorer in scorers])
     mask_NS = selecting_NS.to(bias_SC.dtype)
     if not _on_cpu(selecting_NS):
-        scores_NC = mask_NS @ bias_SC
-        for s, (x_ND, _, _) in enumerate(scorers):
-            scores_NC = scores_NC + (x_ND * selecting_NS[:, s, None]) @ weights[s].T
+        with torch.autocast(selecting_NS.device.type, enabled=False):
+            scores_NC = mask_NS @ bias_SC
+        for s, (x_ND, _, _) in enumerate(scorers):  # products may be bf16, their sums are not
+            scores_NC += (x_ND * selecting_NS[:, s, None]) @ weights[s].T
         return scores_NC
     scores_NC = buffers.empty(len(selecting_NS), bias_SC.shape[1])
     torch.mm(mask_NS, bias_SC, out=scores_NC)

@@ -59,6 +59,27 @@ def values_at(
     return _ValuesAt.apply(z_ND, pre_bias_D, encoder_CD, latent_bias_C, *support)  # pyright: ignore[reportReturnType]
 
 
+@torch.no_grad()
+def corrected(
+    pre_NK: Float[Tensor, "N K"],
+    z_ND: Float[Tensor, "N D"],
+    dictionary_CD: Float[Tensor, "C D"],
+    bias_D: Float[Tensor, "D"],
+    support: Support,
+    *,
+    times: int,
+    rate: float,
+    softness: float,
+) -> Float[Tensor, "N K"]:
+    """Pre-codes at the items' one support, each moved `times` times against what is not rebuilt.
+
+    x ← x - rate · dictionary · (softness · softplus(x / softness) · dictionary + bias - z)
+    """
+    return _backend(z_ND).corrected(
+        pre_NK, support.indices_UNK[0], dictionary_CD, bias_D, z_ND, times, rate, softness
+    )
+
+
 def reconstruct(
     values_USNK: Float[Tensor, "U S N K"],
     dictionary_CD: Float[Tensor, "C D"],

@@ -11,6 +11,7 @@ from torch import Tensor
 from training.kernels.sparse import (
     SparseRows,
     Support,
+    corrected,
     inner_products,
     reconstruct,
     rows_at,
@@ -68,6 +69,24 @@ def test_values_are_the_dense_pre_codes_at_the_support(sizes: Sizes) -> None:
     got = values_at(z_ND, pre_bias_D, encoder_CD, bias_C, Support.of(indices_UNK, sizes.concepts))
     pre_NC = torch.nn.functional.linear(z_ND - pre_bias_D, encoder_CD, bias_C)
     assert_same_gradients(got, pre_NC.gather(1, indices_UNK[0]), parameters)
+
+
+@pytest.mark.parametrize("sizes", [s for s in SIZES if s.supports == 1], ids=str)
+def test_corrections_are_those_of_the_dense_residual(sizes: Sizes) -> None:
+    indices_UNK = random_indices(sizes)
+    z_ND, pre_NK = torch.randn(sizes.items, sizes.width), 5 * torch.randn(sizes.items, sizes.k)
+    dictionary_CD, bias_D = torch.randn(sizes.concepts, sizes.width), torch.randn(sizes.width)
+    rate, softness = 0.3 / (sizes.width + sizes.k), 0.1
+    support = Support.of(indices_UNK, sizes.concepts)
+    got_NK = corrected(
+        pre_NK, z_ND, dictionary_CD, bias_D, support, times=3, rate=rate, softness=softness
+    )
+    rows_NKD, want_NK = dictionary_CD[indices_UNK[0]], pre_NK
+    for _ in range(3):
+        codes_NK = torch.nn.functional.softplus(want_NK, beta=1 / softness)
+        residual_ND = torch.einsum("nk,nkd->nd", codes_NK, rows_NKD) + bias_D - z_ND
+        want_NK = want_NK - rate * torch.einsum("nd,nkd->nk", residual_ND, rows_NKD)
+    torch.testing.assert_close(got_NK, want_NK, rtol=CLOSE, atol=CLOSE)
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
