@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_LEFT_OUT = -1e30  # finite: a row of these has a softmax
+_LEFT_OUT = -1e30  # finite: what is left out of everything still has a softmax
 
 
 def mean_info_nce(
@@ -38,18 +38,21 @@ class _InfoNce(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
         products_NN, both_N, temperature = args
-        logits_NN = products_NN.float() / temperature
-        logits_NN.masked_fill_(~(both_N[:, None] & both_N), _LEFT_OUT)
-        own_N = logits_NN.diagonal()
+        left_out_N = torch.where(both_N, 0.0, _LEFT_OUT)
         weight_N = both_N / both_N.sum().clamp_min(1)
-        across_NN, down_NN = logits_NN.softmax(1), logits_NN.softmax(0)
-        # logsumexp - own, from the softmax of the largest, which cannot underflow
-        loss_N = -2 * own_N
-        for dim, shares_NN in ((1, across_NN), (0, down_NN)):
-            loss_N = loss_N + logits_NN.amax(dim) - shares_NN.amax(dim).log()
-        d_NN = across_NN.mul_(weight_N[:, None]).add_(down_NN.mul_(weight_N))
-        d_NN.diagonal().sub_(2 * weight_N)
-        ctx.save_for_backward(d_NN.div_(2 * temperature))
+        scale_N = weight_N / (2 * temperature)  # of the gradient
+        d_NN, loss_N = None, -2 * products_NN.diagonal().float() / temperature
+        for dim in (1, 0):
+            logits_NN = left_out_N.unsqueeze(1 - dim).add(products_NN, alpha=1 / temperature)
+            most_N = logits_NN.amax(dim, keepdim=True)
+            odds_NN = logits_NN.sub_(most_N).exp_()
+            sum_N = odds_NN.sum(dim, keepdim=True)
+            loss_N = loss_N + (most_N + sum_N.log()).squeeze(dim)
+            share_N = scale_N.unsqueeze(dim) / sum_N
+            d_NN = odds_NN.mul_(share_N) if d_NN is None else d_NN.addcmul_(odds_NN, share_N)
+        assert d_NN is not None
+        d_NN.diagonal().sub_(2 * scale_N)
+        ctx.save_for_backward(d_NN)
         ctx.dtype = products_NN.dtype
         return (weight_N * loss_N).sum() / 2
 
