@@ -8,8 +8,9 @@ What the baseline computes stands in `dense.py`; knows nothing of where results 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from training.activations.store import ActivationStore
 from training.alignment import plant_prototypes
 from training.configs import FitConfig, SelectorConfig, aligned
 from training.feed import StepBatch, open_feed
+from training.kernels.pool import buffers
 from training.parallel import ALONE
 from training.trainer import Trainer
 
@@ -206,10 +208,24 @@ def peak_mib(name: str, shape: Shape) -> float:
         subject, batch = made(trainer), next(batches)
         for optimizer in subject.optimizers:
             _allocate_moments(optimizer)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _resident_from_now()
         for _ in range(2):
             subject.step(batch)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        return (_status_kib("VmHWM") - before) / 1024
+
+
+def _resident_from_now() -> int:
+    """KiB resident once freed memory is given back; the peak (VmHWM) starts here again."""
+    gc.collect()
+    buffers.clear()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status_kib("VmRSS")
+
+
+def _status_kib(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def _allocate_moments(optimizer: torch.optim.Optimizer) -> None:

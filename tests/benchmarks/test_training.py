@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.training import __main__ as runner
 from benchmarks.training import step
@@ -85,6 +86,13 @@ def test_curves_that_part_are_told(selector: bool, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(step.Dense, "_update", lambda _: None)
     with pytest.raises(RuntimeError, match="of the dense formulation"):
         step.check_curves(tiny)
+
+
+def test_the_peak_is_that_of_the_steps_alone() -> None:
+    torch.zeros(100 << 18)  # 100 MiB, which are not there any more
+    before = step._resident_from_now()
+    torch.zeros(50 << 18)
+    assert (step._status_kib("VmHWM") - before) / 1024 == pytest.approx(50, abs=10)  # MiB
 
 
 def test_parameters_are_counted_as_the_model_has_them() -> None:

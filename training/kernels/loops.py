@@ -268,15 +268,17 @@ def projected(start, stop, rows_CD, grad_CD, dots_C, squares_C, on_sphere, norma
             scale = np.float32(1) / max(np.sqrt(square), np.float32(1e-12))
             for d in range(width):
                 row_D[d] *= scale
-        dot = ZERO
+        dot, square = ZERO, ZERO
         if on_sphere:
             for d in range(width):
                 dot += grad_D[d] * row_D[d]
+            for d in range(width):
+                tangent = grad_D[d] - dot * row_D[d]
+                square += tangent * tangent
+        else:  # the row need not be read
+            for d in range(width):
+                square += grad_D[d] * grad_D[d]
         dots_C[c] = dot
-        square = ZERO
-        for d in range(width):
-            tangent = grad_D[d] - dot * row_D[d]
-            square += tangent * tangent
         squares_C[c] = square
 
 
