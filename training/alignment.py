@@ -16,16 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from training.activations.store import ActivationStore
 from training.configs import SelectorConfig
-from training.model import AlignedDictionary, TopK, dense
+from training.info_nce import mean_info_nce
+from training.kernels.hiding import with_hidden
+from training.kernels.sparse import SparseRows, inner_products
+from training.model import AlignedDictionary, TopK
 from training.parallel import Group
 from training.unit import unit
 
-_LOGITS_AT_ONCE = 1 << 22
+_LOGITS_AT_ONCE, _LOGITS_ON_GPU = 1 << 20, 1 << 25
+_FEWEST_ROWS = 64  # a product with fewer rows is bound by reading the prototypes
 _RATE_MOMENTUM = 0.9
 _RARE = 1e-4  # rate of what never fired, so that its logarithm is finite
 _CHUNK_ROWS = 2048
@@ -72,9 +76,12 @@ def alignment(
     teach = _teach(model, maps, joint_NK, present_NS, group) if teaches else zero
     if config.code_contrast_weight == 0:
         return Alignment(contrast, teach, zero)
-    alone_L = group.whole(alone_N.to(torch.uint8)).nonzero()[: config.code_contrast_items, 0]
-    rows = _codes_of(codes, alone_L, model.config.num_concepts, group)
-    code_contrast = _contrast(rows, whole_NS[alone_L], config.code_contrast_temperature, None)
+    alone_N = group.whole(alone_N.to(torch.uint8))
+    first_L = alone_N.argsort(descending=True, stable=True)[: config.code_contrast_items]
+    rows = _codes_of(codes, first_L, model.config.num_concepts, group)
+    both_LS = whole_NS[first_L] & alone_N[first_L, None].bool()
+    products = [inner_products(one, other) for one, other in combinations(rows, 2)]
+    code_contrast = mean_info_nce(products, _both(both_LS), config.code_contrast_temperature)
     return Alignment(contrast, teach, _share(code_contrast, group))
 
 
@@ -86,32 +93,26 @@ def with_hidden_inputs(
         return z
     hidden = {}
     for column, (name, z_ND) in enumerate(z.items()):
-        rng = np.random.Generator(np.random.SFC64((seed, _HIDDEN, step, column)))
-        shape = (len(z_ND) * group.size, z_ND.shape[1])
-        kept_ND = rng.random(shape, np.float32)[group.part(shape[0])] >= share
-        hidden[name] = z_ND * torch.from_numpy(kept_ND).to(z_ND.device) / (1 - share)
+        key = np.random.SeedSequence((seed, _HIDDEN, step, column)).generate_state(1)[0]
+        first = group.part(len(z_ND) * group.size).start
+        hidden[name] = with_hidden(z_ND, share, int(key), first)
     return hidden
 
 
 def _contrast(
-    rows: dict[str, Tensor], whole_NS: Tensor, temperature: float, group: Group | None
+    rows: dict[str, Tensor], whole_NS: Tensor, temperature: float, group: Group
 ) -> Tensor:
-    """Mean InfoNCE over the pairs of streams; `group` None where rows are whole already."""
-    if group is not None:
-        rows = {name: _gathered(own_ND, group) for name, own_ND in rows.items()}
-    terms = []
-    for (a, one), (b, other) in combinations(enumerate(rows), 2):
-        both_N = whole_NS[:, a] & whole_NS[:, b]
-        logits_MM = rows[one][both_N] @ rows[other][both_N].T / temperature
-        if len(logits_MM) < 2:  # nothing to tell an item from
-            continue
-        own_M = torch.arange(len(logits_MM), device=logits_MM.device)
-        there = nn.functional.cross_entropy(logits_MM, own_M)
-        terms.append((there + nn.functional.cross_entropy(logits_MM.T, own_M)) / 2)
-    if not terms:
-        return whole_NS.new_zeros((), dtype=torch.float32)
-    mean = torch.stack(terms).mean()
-    return mean if group is None else _share(mean, group)
+    """Mean InfoNCE over the pairs of streams."""
+    whole = [_gathered(own_ND, group) for own_ND in rows.values()]
+    products = [one_ND @ other_ND.T for one_ND, other_ND in combinations(whole, 2)]
+    return _share(mean_info_nce(products, _both(whole_NS), temperature), group)
+
+
+def _both(whole_NS: Tensor) -> Tensor:
+    """Whether an item has both streams, [N, P], in the order of `combinations`."""
+    streams = whole_NS.shape[1]
+    one_P, other_P = torch.triu_indices(streams, streams, 1, device=whole_NS.device)
+    return whole_NS[:, one_P] & whole_NS[:, other_P]
 
 
 def _gathered(own_ND: Tensor, group: Group) -> Tensor:
@@ -131,13 +132,12 @@ def _share(whole: Tensor, group: Group) -> Tensor:
 
 def _codes_of(
     codes: dict[str, TopK], items_L: Tensor, num_concepts: int, group: Group
-) -> dict[str, Tensor]:
-    """Unit-norm codes [L, C] of some items of the whole batch."""
-    rows = {}
-    for name, own in codes.items():
-        values_LK = _gathered(own.values_NK, group)[items_L]
-        indices_LK = group.whole(own.indices_NK)[items_L]
-        rows[name] = unit(dense(TopK(indices_LK, values_LK), num_concepts))
+) -> list[SparseRows]:
+    """Unit-norm codes of some items of the whole batch."""
+    rows = []
+    for own in codes.values():
+        values_LK = unit(_gathered(own.values_NK, group)[items_L])
+        rows.append(SparseRows.of(values_LK, group.whole(own.indices_NK)[items_L], num_concepts))
     return rows
 
 
@@ -172,20 +172,20 @@ class SupportCrossEntropy(torch.autograd.Function):
         x_NR, prototypes_CR, support_NK, weight_N = args
         d_x_NR, d_prototypes_CR = torch.empty_like(x_NR), torch.zeros_like(prototypes_CR)
         loss = x_NR.new_zeros(())
-        rows = max(1, _LOGITS_AT_ONCE // len(prototypes_CR))
-        k = support_NK.shape[1]
+        at_once = _LOGITS_AT_ONCE if x_NR.device.type == "cpu" else _LOGITS_ON_GPU
+        rows, k = max(_FEWEST_ROWS, at_once // len(prototypes_CR)), support_NK.shape[1]
         for start in range(0, len(x_NR), rows):
             piece = slice(start, start + rows)
-            logits_MC = x_NR[piece] @ prototypes_CR.T
-            weight_M = weight_N[piece]
-            taken_M = logits_MC.gather(1, support_NK[piece]).mean(1)
-            loss += (weight_M * (logits_MC.logsumexp(1) - taken_M)).sum()
-            d_logits_MC = logits_MC.softmax(1)
-            d_logits_MC.scatter_add_(1, support_NK[piece], weight_M.new_full((1, 1), -1 / k)
-                                     .expand(len(weight_M), k))  # fmt: skip
-            d_logits_MC *= weight_M[:, None]
-            d_x_NR[piece] = d_logits_MC @ prototypes_CR
-            d_prototypes_CR += d_logits_MC.T @ x_NR[piece]
+            x_MR, at_MK, weight_M = x_NR[piece], support_NK[piece], weight_N[piece]
+            logits_MC = (x_MR @ prototypes_CR.T).float()
+            taken_M, most_M1 = logits_MC.gather(1, at_MK).mean(1), logits_MC.amax(1, keepdim=True)
+            odds_MC = logits_MC.sub_(most_M1).exp_()
+            sum_M1 = odds_MC.sum(1, keepdim=True)
+            loss += (weight_M * ((most_M1 + sum_M1.log())[:, 0] - taken_M)).sum()
+            d_logits_MC = odds_MC.scatter_add_(1, at_MK, (-sum_M1 / k).expand(-1, k))
+            scale_M1 = weight_M[:, None] / sum_M1
+            d_x_NR[piece] = scale_M1 * (d_logits_MC @ prototypes_CR)
+            d_prototypes_CR.addmm_(d_logits_MC.T, scale_M1 * x_MR)
         ctx.save_for_backward(d_x_NR, d_prototypes_CR)
         return loss
 
@@ -209,16 +209,19 @@ def balance(
     assert config is not None
     least = config.least_rate * shape.k / shape.num_concepts
     for column, (name, indices_NK) in enumerate(own.items()):
-        selector, here_N = model.selector_of(name), present_NS[:, column]
-        fires_C = torch.bincount(indices_NK[here_N].flatten(), minlength=shape.num_concepts)
-        counts = group.sum(torch.cat([fires_C, here_N.sum()[None]]).double())
-        if counts[-1] == 0:
-            continue
-        selector.rate_C.lerp_((counts[:-1] / counts[-1]).float(), 1 - _RATE_MOMENTUM)
+        selector, here_N = model.selector_of(name), present_NS[:, column].double()
+        counts = here_N.new_zeros(shape.num_concepts + 1)  # whole numbers: any order of sums
+        here_P = here_N.repeat_interleave(shape.k, output_size=indices_NK.numel())
+        counts.index_add_(0, indices_NK.flatten(), here_P)
+        counts[-1] = here_N.sum()
+        counts = group.sum(counts)
+        found_C = (counts[:-1] / counts[-1].clamp_min(1)).float()
+        selector.rate_C.lerp_(found_C, (1 - _RATE_MOMENTUM) * (counts[-1] > 0).float())
         rate_C = selector.rate_C
         over_C = (rate_C / config.most_rate).clamp_min(1).log()
         under_C = ((rate_C + _RARE) / (least + _RARE)).clamp_max(1).log()
-        selector.score_bias_C -= config.balance_lr * (over_C + under_C)
+        push_C = config.balance_lr * (over_C + under_C)
+        selector.score_bias_C -= torch.where(counts[-1] > 0, push_C, 0)
 
 
 @torch.no_grad()

@@ -45,7 +45,10 @@ class DeadLatents:
         self.idle_steps_SC += 1
         for row, name in enumerate(self._streams):
             fired_NK = (codes[name].values_NK > FIRES_ABOVE) & counted_N[:, None]
-            self.idle_steps_SC[row, codes[name].indices_NK[fired_NK]] = 0
+            fired_C = fired_NK.new_zeros(self.idle_steps_SC.shape[1], dtype=torch.uint8)
+            at_P, fired_P = codes[name].indices_NK.flatten(), fired_NK.flatten().to(torch.uint8)
+            fired_C.scatter_reduce_(0, at_P, fired_P, "amax")  # by mask: nothing waits for a GPU
+            self.idle_steps_SC[row].masked_fill_(fired_C.bool(), 0)
         self._group.least(self.idle_steps_SC)  # 0 where a latent fired for any worker's item
 
     def mask(self) -> Bool[Tensor, "S C"]:

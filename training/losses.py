@@ -16,7 +16,7 @@ from torch import Tensor
 from training.alignment import Alignment
 from training.auxk import auxk_loss
 from training.configs import FitConfig, Method
-from training.kernels.selection import largest_sums
+from training.kernels.selection import largest_own_and_joint, largest_sums
 from training.kernels.sparse import Support, reconstruct
 from training.model import AlignedDictionary, TopK
 from training.parallel import ALONE, Group
@@ -99,13 +99,9 @@ def _joint_and_own(
     model: AlignedDictionary, z: dict[str, Tensor], present_NS: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """What an item's present streams choose together, and what each chooses alone."""
-    scorers = {name: model.scorers(name, z_ND) for name, z_ND in z.items()}
-    together = [scorer for parts in scorers.values() for scorer in parts]
-    parts_of_one = len(together) // len(scorers)
-    present_NP = present_NS.repeat_interleave(parts_of_one, dim=1)
-    k, alone_NP = model.config.k, torch.ones_like(present_NP[:, :parts_of_one])
-    own = {name: largest_sums(parts, alone_NP, k) for name, parts in scorers.items()}
-    return largest_sums(together, present_NP, k), own
+    scorers = [model.scorers(name, z_ND) for name, z_ND in z.items()]
+    choice = largest_own_and_joint(scorers, present_NS, model.config.k)
+    return choice.joint_NK, dict(zip(z, choice.own, strict=True))
 
 
 def losses(
@@ -142,7 +138,8 @@ def losses(
             both_N = present_NS[:, s] & present_NS[:, t]
             term = (error_N * both_N).sum() / pairs_SS[s, t].clamp_min(1)
             (self_terms if s == t else cross_terms).append(term)
-        residuals[target] = -residual_USND.flatten(0, 1)[0 if alone else t]
+        if dead_SC is not None:
+            residuals[target] = -residual_USND.flatten(0, 1)[0 if alone else t]
     zero = self_terms[0].new_zeros(())
     self_ = torch.stack(self_terms).mean()
     cross = torch.stack(cross_terms).mean() if cross_terms else zero

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from training.configs import SelectorConfig
 from training.kernels.selection import Scorer
-from training.kernels.sparse import Support, reconstruct, values_at
+from training.kernels.sparse import Support, corrected
 from training.unit import unit
 
 START_SHARPNESS = 10.0
@@ -70,18 +70,15 @@ def refined_codes(
     config: SelectorConfig,
 ) -> Float[Tensor, "N K"]:
     """Codes from the pre-codes at a support (U = 1), corrected against the residual."""
-    codes_NK = _positive(pre_NK, config.softness)
-    no_bias_D, no_bias_C = torch.zeros_like(pre_bias_D), dictionary_CD.new_zeros(len(dictionary_CD))
-    for _ in range(config.refinements):
-        with torch.no_grad():
-            values_USNK = codes_NK.detach()[None, None]
-            missing = reconstruct(values_USNK, dictionary_CD, pre_bias_D, z_ND, support)
-            left_ND = missing.residual_USND[0, 0]
-            step_NK = values_at(left_ND, no_bias_D, dictionary_CD, no_bias_C, support)
-        pre_NK = pre_NK - config.refine_rate * step_NK
-        codes_NK = _positive(pre_NK, config.softness)
-    return codes_NK
-
-
-def _positive(x_NK: Tensor, softness: float) -> Tensor:
-    return nn.functional.softplus(x_NK, beta=1 / softness)
+    moved_NK = corrected(
+        pre_NK,
+        z_ND,
+        dictionary_CD,
+        pre_bias_D,
+        support,
+        times=config.refinements,
+        rate=config.refine_rate,
+        softness=config.softness,
+    )
+    straight_NK = pre_NK + (moved_NK - pre_NK).detach()
+    return nn.functional.softplus(straight_NK, beta=1 / config.softness)

@@ -117,7 +117,7 @@ class Trainer:
             grad_clip=config.grad_clip,
             renormalise=config.renormalise,
         )
-        self.selector_optimizer = _selector_optimizer(self.model)
+        self.selector_optimizer = selector_optimizer(self.model)
         self.dead = DeadLatents(self.model.streams, config, device, group)
         self.any_dead = False
         self.step = 0
@@ -349,7 +349,8 @@ class Trainer:
         self.group.share([*self.model.state_dict().values(), *moments, self.dead.idle_steps_SC])
 
 
-def _selector_optimizer(model: AlignedDictionary) -> torch.optim.Optimizer | None:
+def selector_optimizer(model: AlignedDictionary) -> torch.optim.Optimizer | None:
+    """AdamW for maps, prototypes and sharpness; None for a model without a selector."""
     config = model.config.selector
     if config is None:
         return None

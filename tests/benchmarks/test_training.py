@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.training import __main__ as runner
 from benchmarks.training import step
@@ -58,9 +60,10 @@ def test_mapped_against_resident_at_a_small_size(
 
 def test_the_step_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = step.Shape(num_concepts=64, k=4, batch=16, widths=(12, 8))
+    by_pre_codes = dataclasses.replace(tiny, selector=False)
     peak = made("step_peak_memory", 3.0)
-    monkeypatch.setattr(step, "CURVE", tiny)
-    monkeypatch.setattr(step, "TARGETS", {tiny: 0.0})
+    monkeypatch.setattr(step, "CURVES", [tiny, by_pre_codes])
+    monkeypatch.setattr(step, "TARGETS", {tiny: 0.0, by_pre_codes: 0.0})
     monkeypatch.setattr(step, "_memory_entry", lambda _: peak)
     page = tmp_path / "README.md"
     page.write_text(f"{runner.BEGIN}\n{runner.END}\n")
@@ -69,10 +72,27 @@ def test_the_step_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert runner.main(["step"]) == 0
     kept = {one["name"]: one for one in json.loads(runner.RESULTS.read_text())}
     assert kept["step_peak_memory"] == peak
-    timed = kept[f"step_time_{tiny.name}"]
-    assert timed["ratio"] == pytest.approx(timed["baseline"] / timed["ours"])
-    assert timed.keys() == peak.keys()
-    assert f"| step_time_{tiny.name} |" in page.read_text()
+    for shape in (tiny, by_pre_codes):
+        timed = kept[f"step_time_{shape.name}"]
+        assert timed["ratio"] == pytest.approx(timed["baseline"] / timed["ours"])
+        assert timed.keys() == peak.keys()
+        assert f"| step_time_{shape.name} |" in page.read_text()
+
+
+@pytest.mark.parametrize("selector", [True, False])
+def test_curves_that_part_are_told(selector: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = step.Shape(num_concepts=64, k=4, batch=16, widths=(12, 8), selector=selector)
+    step.check_curves(tiny)
+    monkeypatch.setattr(step.Dense, "_update", lambda _: None)
+    with pytest.raises(RuntimeError, match="of the dense formulation"):
+        step.check_curves(tiny)
+
+
+def test_the_peak_is_that_of_the_steps_alone() -> None:
+    torch.zeros(100 << 18)  # 100 MiB, which are not there any more
+    before = step._resident_from_now()
+    torch.zeros(50 << 18)
+    assert (step._status_kib("VmHWM") - before) / 1024 == pytest.approx(50, abs=10)  # MiB
 
 
 def test_parameters_are_counted_as_the_model_has_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from training.alignment import (
     with_hidden_inputs,
 )
 from training.configs import ALIGNED, FitConfig, SelectorConfig
+from training.info_nce import mean_info_nce
 from training.kernels.sparse import Support
 from training.losses import forward
-from training.model import AlignedDictionary, ModelConfig
+from training.model import AlignedDictionary, ModelConfig, dense
 from training.parallel import ALONE, Group
 from training.trainer import initial_model
 from training.unit import unit
@@ -45,12 +47,12 @@ def test_cross_entropy_with_a_support_is_the_dense_one_with_its_gradients() -> N
     log_p_NC = nn.functional.log_softmax(x_NR @ prototypes_CR.T, dim=1)
     want = -(log_p_NC.gather(1, support_NK).mean(1) * weight_N).sum()
     torch.testing.assert_close(got, want)
-    for mine, dense in zip(
+    for mine, theirs in zip(
         torch.autograd.grad(2 * got, (x_NR, prototypes_CR)),
         torch.autograd.grad(2 * want, (x_NR, prototypes_CR)),
         strict=True,
     ):
-        torch.testing.assert_close(mine, dense)
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_contrast_is_info_nce_over_rows_that_have_both_streams() -> None:
@@ -78,6 +80,21 @@ def test_contrast_is_info_nce_over_rows_that_have_both_streams() -> None:
     torch.testing.assert_close(got.contrast, torch.stack(terms).sum())
     assert got.teach == 0
     assert got.code_contrast == 0
+
+
+def test_code_contrast_is_over_the_first_items_that_chose_alone() -> None:
+    config = dataclasses.replace(SELECTOR, code_contrast_items=3, contrast_weight=0.0)
+    model, acts = make_model(config), make_acts()
+    present_NS = torch.ones(7, 3, dtype=torch.bool)
+    out = forward(model, acts, present_NS, present_NS)
+    assert out.joint_NK is not None
+    alone_N = torch.tensor([False, True, False, True, True, True, False])
+    got = alignment(model, out.z, out.codes, out.joint_NK, alone_N, present_NS, False, ALONE)
+    rows = [unit(dense(codes, 12))[[1, 3, 4]] for codes in out.codes.values()]
+    products = [one_LC @ other_LC.T for one_LC, other_LC in itertools.combinations(rows, 2)]
+    both_LP = torch.ones(3, 3, dtype=torch.bool)
+    want = mean_info_nce(products, both_LP, config.code_contrast_temperature)
+    torch.testing.assert_close(got.code_contrast, want)
 
 
 def test_hidden_inputs_depend_on_seed_step_and_item_alone() -> None:

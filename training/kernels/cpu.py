@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,18 @@ def values_forward(
     arrays = _arrays(z_ND, pre_bias_D, encoder_CD, bias_C, indices_NK, values_NK)
     over_blocks(loops.values_forward, len(z_ND), _ITEMS, *arrays)
     return values_NK
+
+
+def corrected(
+    pre_NK: Tensor, indices_NK: Tensor, dictionary_CD: Tensor, bias_D: Tensor, z_ND: Tensor,
+    times: int, rate: float, softness: float,
+) -> Tensor:  # fmt: skip
+    """Pre-codes after `times` corrections by the residual of their softplus."""
+    x_NK = pre_NK.detach().clone(memory_format=torch.contiguous_format)
+    arrays = _arrays(x_NK, indices_NK, dictionary_CD, bias_D, z_ND)
+    numbers = np.float32(rate), np.float32(softness)
+    over_blocks(loops.corrected, len(z_ND), _ITEMS, *arrays, times, *numbers)
+    return x_NK
 
 
 def values_backward(

@@ -39,6 +39,23 @@ def values_forward(
     return values_NK
 
 
+def corrected(
+    pre_NK: Tensor, indices_NK: Tensor, dictionary_CD: Tensor, bias_D: Tensor, z_ND: Tensor,
+    times: int, rate: float, softness: float,
+) -> Tensor:  # fmt: skip
+    """Pre-codes after `times` corrections by the residual of their softplus."""
+    no_bias_D, no_bias_C = torch.zeros_like(bias_D), z_ND.new_zeros(len(dictionary_CD))
+    for _ in range(times):
+        codes_NK = torch.nn.functional.softplus(pre_NK, beta=1 / softness)
+        _, residual_UUND = reconstruct_forward(
+            codes_NK[None, None], indices_NK[None], dictionary_CD, bias_D, z_ND
+        )
+        missing_ND = residual_UUND[0, 0]
+        step_NK = values_forward(missing_ND, no_bias_D, dictionary_CD, no_bias_C, indices_NK)
+        pre_NK = pre_NK - rate * step_NK
+    return pre_NK
+
+
 def values_backward(
     z_ND: Tensor, pre_bias_D: Tensor, grad_NK: Tensor, starts_C: Tensor, pairs_P: Tensor
 ) -> tuple[Tensor, Tensor]:

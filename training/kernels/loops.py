@@ -12,6 +12,7 @@ import numpy as np
 from training.kernels.pool import compiled
 
 ZERO = np.float32(0)
+LINEAR_FROM = np.float32(20)  # softplus is the identity above, as torch has it
 AT_ONCE = 4  # rows: as many streams of memory reads
 
 
@@ -100,6 +101,43 @@ def values_forward(start, stop, z_ND, pre_bias_D, encoder_CD, bias_C, indices_NK
             values_NK[n, min(first + 1, k - 1)] = t1 + bias_C[c1]
             values_NK[n, min(first + 2, k - 1)] = t2 + bias_C[c2]
             values_NK[n, min(first + 3, k - 1)] = t3 + bias_C[c3]
+
+
+@compiled
+def corrected(
+    start, stop, x_NK, indices_NK, dictionary_CD, bias_D, z_ND, times, rate, softness
+):  # fmt: skip
+    """x ← x - rate · dictionary[indices] · residual, `times` times, in place.
+
+    residual = Σ softness · softplus(x / softness) · dictionary[indices] + bias - z. An item's rows
+    are read from memory once and from the cache afterwards.
+    """
+    k, width = indices_NK.shape[1], z_ND.shape[1]
+    residual_D, code_K = np.empty(width, np.float32), np.zeros(k + AT_ONCE, np.float32)
+    for n in range(start, stop):
+        z_D, index_K, x_K = z_ND[n], indices_NK[n], x_NK[n]
+        for _ in range(times):
+            for j in range(k):
+                scaled = x_K[j] / softness
+                soft = np.log1p(np.exp(min(scaled, LINEAR_FROM)))
+                code_K[j] = softness * (scaled if scaled > LINEAR_FROM else soft)
+            for d in range(width):
+                residual_D[d] = bias_D[d] - z_D[d]
+            for first in range(0, k, AT_ONCE):
+                r0_D = dictionary_CD[index_K[first]]
+                r1_D = dictionary_CD[index_K[min(first + 1, k - 1)]]
+                r2_D = dictionary_CD[index_K[min(first + 2, k - 1)]]
+                r3_D = dictionary_CD[index_K[min(first + 3, k - 1)]]
+                v0, v1, v2, v3 = (
+                    code_K[first], code_K[first + 1], code_K[first + 2], code_K[first + 3]
+                )  # fmt: skip
+                for d in range(width):
+                    residual_D[d] += v0 * r0_D[d] + v1 * r1_D[d] + v2 * r2_D[d] + v3 * r3_D[d]
+            for j in range(k):
+                row_D, dot = dictionary_CD[index_K[j]], ZERO
+                for d in range(width):
+                    dot += residual_D[d] * row_D[d]
+                x_K[j] -= rate * dot
 
 
 @compiled
@@ -230,15 +268,17 @@ def projected(start, stop, rows_CD, grad_CD, dots_C, squares_C, on_sphere, norma
             scale = np.float32(1) / max(np.sqrt(square), np.float32(1e-12))
             for d in range(width):
                 row_D[d] *= scale
-        dot = ZERO
+        dot, square = ZERO, ZERO
         if on_sphere:
             for d in range(width):
                 dot += grad_D[d] * row_D[d]
+            for d in range(width):
+                tangent = grad_D[d] - dot * row_D[d]
+                square += tangent * tangent
+        else:  # the row need not be read
+            for d in range(width):
+                square += grad_D[d] * grad_D[d]
         dots_C[c] = dot
-        square = ZERO
-        for d in range(width):
-            tangent = grad_D[d] - dot * row_D[d]
-            square += tangent * tangent
         squares_C[c] = square
 
 

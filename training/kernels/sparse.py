@@ -59,6 +59,27 @@ def values_at(
     return _ValuesAt.apply(z_ND, pre_bias_D, encoder_CD, latent_bias_C, *support)  # pyright: ignore[reportReturnType]
 
 
+@torch.no_grad()
+def corrected(
+    pre_NK: Float[Tensor, "N K"],
+    z_ND: Float[Tensor, "N D"],
+    dictionary_CD: Float[Tensor, "C D"],
+    bias_D: Float[Tensor, "D"],
+    support: Support,
+    *,
+    times: int,
+    rate: float,
+    softness: float,
+) -> Float[Tensor, "N K"]:
+    """Pre-codes at the items' one support, each moved `times` times against what is not rebuilt.
+
+    x ← x - rate · dictionary · (softness · softplus(x / softness) · dictionary + bias - z)
+    """
+    return _backend(z_ND).corrected(
+        pre_NK, support.indices_UNK[0], dictionary_CD, bias_D, z_ND, times, rate, softness
+    )
+
+
 def reconstruct(
     values_USNK: Float[Tensor, "U S N K"],
     dictionary_CD: Float[Tensor, "C D"],
@@ -77,11 +98,60 @@ def reconstruct(
     return Reconstruction(*results)
 
 
+class SparseRows(NamedTuple):
+    """L rows over all concepts, of which K of each are not zero."""
+
+    values_LK: Float[Tensor, "L K"]
+    """Differentiable."""
+    indices_LK: Int64[Tensor, "L K"]
+    """An item's indices differ from each other."""
+    columns_CL: Float[Tensor, "C L"]
+    """The same values by concept, a constant."""
+
+    @classmethod
+    def of(
+        cls, values_LK: Float[Tensor, "L K"], indices_LK: Int64[Tensor, "L K"], num_concepts: int
+    ) -> SparseRows:
+        """The rows, also by concept; O(C L), so for few rows."""
+        columns_CL = _empty_like(values_LK, num_concepts, len(values_LK)).zero_()
+        row_L1 = torch.arange(len(values_LK), device=values_LK.device)[:, None]
+        columns_CL[indices_LK, row_L1] = values_LK.detach()
+        return cls(values_LK, indices_LK, columns_CL)
+
+
+def inner_products(one: SparseRows, other: SparseRows) -> Float[Tensor, "L M"]:
+    """one · otherᵀ, differentiable in the values of both; L K M operations instead of L C M."""
+    return _InnerProducts.apply(*one, *other)  # pyright: ignore[reportReturnType]
+
+
 def rows_at(
     weight_CD: Float[Tensor, "C D"], concepts_L: Int64[Tensor, "L"]
 ) -> Float[Tensor, "L D"]:
     """weight[concepts] for concepts that differ from each other, cheap to differentiate."""
     return _RowsAt.apply(weight_CD, concepts_L)  # pyright: ignore[reportReturnType]
+
+
+class _InnerProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *args: Tensor) -> Tensor:
+        values_LK, indices_LK, columns_CL, _, indices_MK, columns_CM = args
+        ctx.save_for_backward(indices_LK, columns_CL, indices_MK, columns_CM)
+        nothing_LM = values_LK.new_zeros(len(values_LK), columns_CM.shape[1])
+        _, products_UULM = _backend(values_LK).reconstruct_forward(
+            values_LK[None, None], indices_LK[None], columns_CM, nothing_LM[0], nothing_LM
+        )
+        return products_UULM[0, 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        indices_LK, columns_CL, indices_MK, columns_CM = ctx.saved_tensors
+        grad_LM, values_forward = grads[0], _backend(grads[0]).values_forward
+        no_bias_C = columns_CM.new_zeros(len(columns_CM))
+        nothing_L, nothing_M = (grad_LM.new_zeros(size) for size in grad_LM.shape)
+        d_one_LK = values_forward(grad_LM, nothing_M, columns_CM, no_bias_C, indices_LK)
+        d_other_MK = values_forward(grad_LM.T, nothing_L, columns_CL, no_bias_C, indices_MK)
+        return d_one_LK, None, None, d_other_MK, None, None
 
 
 class _RowsAt(torch.autograd.Function):
@@ -96,9 +166,7 @@ class _RowsAt(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (concepts_L,) = ctx.saved_tensors
-        on_cpu = grads[0].device.type == "cpu"
-        shape = (ctx.rows, grads[0].shape[1])
-        d_weight_CD = buffers.empty(*shape) if on_cpu else grads[0].new_empty(shape)
+        d_weight_CD = _empty_like(grads[0], ctx.rows, grads[0].shape[1])
         return d_weight_CD.zero_().index_copy_(0, concepts_L, grads[0]), None
 
 
@@ -141,6 +209,11 @@ class _Reconstruct(torch.autograd.Function):
         )
         d_bias_D = twice_USN.flatten() @ residual_USND.flatten(0, 2)
         return (d_values_USNK, d_dictionary_CD, d_bias_D, None, None, None, None)
+
+
+def _empty_like(tensor: Tensor, *shape: int) -> Tensor:
+    on_cpu = tensor.device.type == "cpu" and tensor.dtype == torch.float32
+    return buffers.empty(*shape) if on_cpu else tensor.new_empty(shape)
 
 
 def _backend(tensor: Tensor) -> ModuleType:

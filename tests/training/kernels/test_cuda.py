@@ -35,7 +35,9 @@ def compare(supports: int, sources: int, items: int, width: int, concepts: int, 
         out = backend.reconstruct_forward(values_USNK, indices_UNK, weight_CD, bias_D, z_ND)
         twice_USN = torch.linspace(-1, 1, out[0].numel()).view(out[0].shape)
         back = backend.reconstruct_backward(values_USNK, twice_USN, out[1], weight_CD, *pairs)
-        found.append([*pairs, at_NK, *grads, *out, *back])
+        steps = (2, 0.3 / width, 0.1)
+        moved_NK = backend.corrected(at_NK, indices_UNK[0], weight_CD, bias_D, z_ND, *steps)
+        found.append([*pairs, at_NK, moved_NK, *grads, *out, *back])
     for one, other in zip(*found, strict=True):
         # float32 sums of at most 3 · 20 products of unit normals, in another order
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

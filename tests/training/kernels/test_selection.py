@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from training.kernels import cpu, selection
-from training.kernels.selection import Scorer, largest_sums
+from training.kernels.selection import Scorer, largest_own_and_joint, largest_sums
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,70 @@ def test_rounded_scores_name_what_exact_sums_decide(
     monkeypatch.setattr(selection, "_multiplies_bf16", lambda: True)
     got_NK = largest_sums(scorers, selecting_NS, k).sort(1).values
     assert torch.equal(got_NK, exact_NK)
+
+
+def made_streams(items: int, concepts: int) -> list[list[Scorer]]:
+    """Two products a stream: a small one, and one with the biases at 0."""
+    torch.manual_seed(0)
+    return [
+        [
+            Scorer(torch.randn(items, 4), torch.randn(concepts, 4), torch.randn(concepts)),
+            Scorer(torch.randn(items, d), torch.randn(concepts, d), torch.zeros(concepts)),
+        ]
+        for d in (9, 6, 5)
+    ]
+
+
+def sorted_topk(scores_NC: torch.Tensor, k: int) -> torch.Tensor:
+    return scores_NC.topk(k, dim=1).indices.sort(1).values
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize(("items", "concepts", "k"), [(50, 41, 6), (200, 6000, 32), (9, 700, 600)])
+def test_own_and_joint_choices_are_those_of_the_dense_scores(
+    items: int, concepts: int, k: int, rounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = made_streams(items, concepts)
+    present_NS = torch.rand(items, 3) < 0.5
+    present_NS[:, 1] |= ~present_NS.any(1)
+    monkeypatch.setattr(selection, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(selection, "_SCORES_AT_ONCE", items * concepts // 3)
+    monkeypatch.setattr(selection, "_multiplies_bf16", lambda: rounded)
+    got = largest_own_and_joint(streams, present_NS, k)
+    scores_SNC = torch.stack([sum(x @ w.T + b for x, w, b in parts) for parts in streams])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    for own_NK, scores_NC in zip(got.own, scores_SNC, strict=True):
+        assert torch.equal(own_NK.sort(1).values, sorted_topk(scores_NC, k))
+    joint_NC = (scores_SNC * present_NS.T[:, :, None]).sum(0)
+    assert torch.equal(got.joint_NK.sort(1).values, sorted_topk(joint_NC, k))
+
+
+def test_each_product_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    add = selection._add_product
+
+    def counted(scores_NC: torch.Tensor, x_ND: torch.Tensor, *rest: torch.Tensor) -> None:
+        made.append(x_ND.shape[1])
+        add(scores_NC, x_ND, *rest)
+
+    monkeypatch.setattr(selection, "_add_product", counted)
+    largest_own_and_joint(made_streams(20, 30), torch.ones(20, 3, dtype=torch.bool), 4)
+    assert made == [4, 9, 4, 6, 4, 5]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_other_devices_choose_alike(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on CUDA, on the CPU: only the branch differs."""
+    streams = made_streams(30, 50)
+    present_NS = torch.rand(30, 3) < 0.7
+    every = [scorer for parts in streams for scorer in parts]
+    present_NP = present_NS.repeat_interleave(2, dim=1)
+
+    def choose() -> list[torch.Tensor]:
+        if together:
+            return [largest_sums(every, present_NP, 5).sort(1).values]
+        found = largest_own_and_joint(streams, present_NS, 5)
+        return [indices_NK.sort(1).values for indices_NK in (*found.own, found.joint_NK)]
+
+    wanted = choose()
+    monkeypatch.setattr(selection, "_on_cpu", lambda _: False)
+    assert all(torch.equal(a, b) for a, b in zip(choose(), wanted, strict=True))

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.kernels.sparse import Support, reconstruct, rows_at, values_at
+from training.kernels.sparse import (
+    SparseRows,
+    Support,
+    corrected,
+    inner_products,
+    reconstruct,
+    rows_at,
+    values_at,
+)
 
 # float32 sums of up to 64 products of unit normals, in another order
 CLOSE = 1e-4
@@ -63,6 +71,24 @@ def test_values_are_the_dense_pre_codes_at_the_support(sizes: Sizes) -> None:
     assert_same_gradients(got, pre_NC.gather(1, indices_UNK[0]), parameters)
 
 
+@pytest.mark.parametrize("sizes", [s for s in SIZES if s.supports == 1], ids=str)
+def test_corrections_are_those_of_the_dense_residual(sizes: Sizes) -> None:
+    indices_UNK = random_indices(sizes)
+    z_ND, pre_NK = torch.randn(sizes.items, sizes.width), 5 * torch.randn(sizes.items, sizes.k)
+    dictionary_CD, bias_D = torch.randn(sizes.concepts, sizes.width), torch.randn(sizes.width)
+    rate, softness = 0.3 / (sizes.width + sizes.k), 0.1
+    support = Support.of(indices_UNK, sizes.concepts)
+    got_NK = corrected(
+        pre_NK, z_ND, dictionary_CD, bias_D, support, times=3, rate=rate, softness=softness
+    )
+    rows_NKD, want_NK = dictionary_CD[indices_UNK[0]], pre_NK
+    for _ in range(3):
+        codes_NK = torch.nn.functional.softplus(want_NK, beta=1 / softness)
+        residual_ND = torch.einsum("nk,nkd->nd", codes_NK, rows_NKD) + bias_D - z_ND
+        want_NK = want_NK - rate * torch.einsum("nd,nkd->nk", residual_ND, rows_NKD)
+    torch.testing.assert_close(got_NK, want_NK, rtol=CLOSE, atol=CLOSE)
+
+
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_errors_are_those_of_the_dense_reconstruction(sizes: Sizes) -> None:
     indices_UNK = random_indices(sizes)
@@ -112,6 +138,23 @@ def test_codes_cut_off_by_relu_have_the_gradients_of_the_dense_formulation() -> 
     codes_USNC = codes_USNC.scatter(3, indices_UNK[:, None].expand_as(pre_USNK), pre_USNK.relu())
     error_USN = (codes_USNC @ dictionary_CD + bias_D - z_ND).square().sum(3)
     assert_same_gradients(got.error_USN, error_USN, parameters)
+
+
+@pytest.mark.parametrize(("one", "other", "concepts", "k"), [(7, 5, 30, 4), (1, 3, 9, 9)])
+def test_inner_products_are_those_of_the_dense_rows(
+    one: int, other: int, concepts: int, k: int
+) -> None:
+    sides = [random_indices(Sizes(1, 1, n, 1, concepts, k))[0] for n in (one, other)]
+    parameters = leaves((one, k), (other, k))
+    rows = [
+        SparseRows.of(values_LK, indices_LK, concepts)
+        for values_LK, indices_LK in zip(parameters, sides, strict=True)
+    ]
+    dense_LC, dense_MC = (
+        torch.zeros(len(values_LK), concepts).scatter(1, indices_LK, values_LK)
+        for values_LK, indices_LK in zip(parameters, sides, strict=True)
+    )
+    assert_same_gradients(inner_products(*rows), dense_LC @ dense_MC.T, parameters)
 
 
 def test_rows_at_sends_gradients_back_to_their_rows() -> None:
