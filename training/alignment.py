@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -55,7 +55,7 @@ class Alignment(NamedTuple):
 
 def alignment(
     model: AlignedDictionary,
-    hidden: dict[str, Tensor],
+    components: dict[str, Float[Tensor, "N P"]],
     codes: dict[str, TopK],
     joint_NK: Int64[Tensor, "N K"],
     alone_N: Bool[Tensor, "N"],
@@ -65,11 +65,11 @@ def alignment(
 ) -> Alignment:
     """Contrast, teaching and code contrast of a batch.
 
-    `hidden` are the inputs that `with_hidden_inputs` gave, `alone_N` marks codes chosen alone.
+    `components` are what `seen` gave, `alone_N` marks codes chosen alone.
     """
     config = model.config.selector
     assert config is not None
-    maps = {name: model.selector_of(name)(hidden[name]) for name in hidden}
+    maps = {name: model.selector_of(name)(seen_NP) for name, seen_NP in components.items()}
     whole_NS = group.whole(present_NS.to(torch.uint8)).bool()
     zero = joint_NK.new_zeros((), dtype=torch.float32)
     contrast = _contrast(maps, whole_NS, config.contrast_temperature, group)
@@ -85,18 +85,24 @@ def alignment(
     return Alignment(contrast, teach, _share(code_contrast, group))
 
 
-def with_hidden_inputs(
-    z: dict[str, Tensor], share: float, seed: int, step: int, group: Group
-) -> dict[str, Tensor]:
-    """Dropout whose draws are a function of seed, step and item, whichever worker has the item."""
-    if share == 0:
-        return z
-    hidden = {}
-    for column, (name, z_ND) in enumerate(z.items()):
+def seen(
+    model: AlignedDictionary, z: dict[str, Tensor], seed: int, step: int, group: Group
+) -> dict[str, Float[Tensor, "N P"]]:
+    """The components that maps see in training: some are hidden.
+
+    Draws are a function of seed, step and item, whichever worker has the item.
+    """
+    config = model.config.selector
+    assert config is not None
+    components = {name: model.selector_of(name).components(z_ND) for name, z_ND in z.items()}
+    if config.dropout == 0:
+        return components
+    left = {}
+    for column, (name, all_NP) in enumerate(components.items()):
         key = np.random.SeedSequence((seed, _HIDDEN, step, column)).generate_state(1)[0]
-        first = group.part(len(z_ND) * group.size).start
-        hidden[name] = with_hidden(z_ND, share, int(key), first)
-    return hidden
+        first = group.part(len(all_NP) * group.size).start
+        left[name] = with_hidden(all_NP, config.dropout, int(key), first)
+    return left
 
 
 def _contrast(
@@ -207,7 +213,8 @@ def balance(
     """Push the scores of concepts that fire too often or too rarely in a stream alone."""
     config, shape = model.config.selector, model.config
     assert config is not None
-    least = config.least_rate * shape.k / shape.num_concepts
+    even = shape.k / shape.num_concepts
+    least, most = config.least_rate * even, max(config.most_rate, 2 * even)
     for column, (name, indices_NK) in enumerate(own.items()):
         selector, here_N = model.selector_of(name), present_NS[:, column].double()
         counts = here_N.new_zeros(shape.num_concepts + 1)  # whole numbers: any order of sums
@@ -218,7 +225,7 @@ def balance(
         found_C = (counts[:-1] / counts[-1].clamp_min(1)).float()
         selector.rate_C.lerp_(found_C, (1 - _RATE_MOMENTUM) * (counts[-1] > 0).float())
         rate_C = selector.rate_C
-        over_C = (rate_C / config.most_rate).clamp_min(1).log()
+        over_C = (rate_C / most).clamp_min(1).log()
         under_C = ((rate_C + _RARE) / (least + _RARE)).clamp_max(1).log()
         push_C = config.balance_lr * (over_C + under_C)
         selector.score_bias_C -= torch.where(counts[-1] > 0, push_C, 0)
@@ -238,7 +245,8 @@ def plant_prototypes(
         for name in model.streams:
             here_N = torch.from_numpy(batch.present_NS[:, names.index(name)]).to(device)
             z_ND = model.of(name).normalise(torch.from_numpy(batch.acts[name]).to(device))
-            places_NR += model.selector_of(name)(z_ND) * here_N[:, None]
+            selector = model.selector_of(name)
+            places_NR += selector(selector.components(z_ND)) * here_N[:, None]
         model.prototypes_CR[start : start + _CHUNK_ROWS] = unit(places_NR)
     if len(wanted_C) > len(rows_R):
         noise_CR = torch.from_numpy(rng.standard_normal(model.prototypes_CR.shape))

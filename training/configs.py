@@ -20,22 +20,30 @@ class SelectorConfig:
     """Selection in a space that the streams share, so that one alone selects what all would.
 
     scores = sharpness · cos(u, prototype) + pre_code_weight · pre_codes + score_bias, where u is a
-    linear map of the stream's input into the shared space. Equations in `training/selector.py`.
+    linear map of the stream's principal components into the shared space. Equations in
+    `training/selector.py`.
     """
+
+    components: int = 128
+    """Principal components of a stream, whitened, that its map sees, at most: with all of them,
+    maps fit noise of the training items."""
 
     width: int = 64
     """Dimensions of the shared space, R."""
-    dropout: float = 0.5
-    """Share of a stream's input dimensions that training hides from its map."""
+    dropout: float = 0.3
+    """Share of a stream's components that training hides from its map."""
     lr: float = 2e-3
     """Peak learning rate of maps and prototypes."""
     weight_decay: float = 0.05
     """Decoupled weight decay of the maps."""
     start: float = 0.1
     """Share of the steps after which items become the prototypes, and teaching begins."""
-    pre_code_weight: float = 16.0
+    pre_code_weight: float = 6.0
     """What a pre-code adds to its concept's score: the larger, the better items are
     reconstructed, and the less the streams agree."""
+    lone_factor: float = 1.5
+    """Times that weight in a stream whose modality no other one has: of what it alone sees,
+    nothing else tells."""
     contrast_weight: float = 1.0
     """Weight of the contrastive loss between the streams' maps of one item."""
     contrast_temperature: float = 0.15
@@ -48,9 +56,10 @@ class SelectorConfig:
     """Its temperature."""
     code_contrast_items: int = 128
     """Items of a batch that it is taken over, at most."""
-    most_rate: float = 0.2
-    """Share of the items above which a concept's score is pushed down, for each stream."""
-    least_rate: float = 0.25
+    most_rate: float = 0.1
+    """Share of the items above which a concept's score is pushed down, for each stream; twice the
+    even rate k / num_concepts where that is more."""
+    least_rate: float = 0.02
     """Share of the even rate k / num_concepts below which it is pushed up."""
     balance_lr: float = 0.04
     """Step of that push per unit of log rate."""
@@ -62,7 +71,7 @@ class SelectorConfig:
     """Step of that correction."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "code_contrast_items"):
+        for name in ("width", "components", "code_contrast_items"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("dropout", "start"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
@@ -178,6 +187,7 @@ class FitConfig:
 
 ALIGNED: dict[str, Any] = {
     "selector": SelectorConfig(),
+    "lr": 2e-3,
     "stream_dropout": 0.8,
     "decay": 0.3,
     "auxk_weight": 0.0,

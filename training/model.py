@@ -93,7 +93,7 @@ class AlignedDictionary(nn.Module):
             self.prototypes_CR = nn.Parameter(unit(torch.randn(config.num_concepts, shared.width)))
             self.selector = nn.ModuleDict(
                 {
-                    name: StreamSelector(d_in, config.num_concepts, config.k, shared.width)
+                    name: StreamSelector(d_in, config.num_concepts, config.k, shared)
                     for name, d_in in widths.items()
                 }
             )
@@ -121,7 +121,7 @@ class AlignedDictionary(nn.Module):
         if self.config.selector is None:
             return [pre_codes]
         selector = self.selector_of(name)
-        return scorers(selector, self.prototypes_CR, pre_codes, z_ND, self.config.selector)
+        return scorers(selector, self.prototypes_CR, pre_codes, z_ND)
 
     @torch.no_grad()
     def scores(self, name: str, z_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:

@@ -1,6 +1,7 @@
 """A space that the streams share, in which they choose concepts; knows no loss and no step.
 
-With u = unit(z · mapᵀ + map_bias) of a stream and unit-norm prototypes of the concepts,
+With u = unit(z · basisᵀ · mapᵀ + map_bias) of a stream, whose basis whitens its first principal
+components, and unit-norm prototypes of the concepts,
     scores = sharpness · u · prototypesᵀ + pre_code_weight · pre_codes + score_bias
 and an item's streams choose together by the sum of their scores. Codes are positive where selected:
     x = pre_codes;  refinements times: x ← x + refine_rate · dictionary · (z - reconstruction)
@@ -26,21 +27,31 @@ START_SHARPNESS = 10.0
 class StreamSelector(nn.Module):
     """One stream's way into the shared space."""
 
+    basis_PD: Tensor
+    pre_code_weight: Tensor
     score_bias_C: Tensor
     rate_C: Tensor
 
-    def __init__(self, d_in: int, num_concepts: int, k: int, width: int) -> None:
+    def __init__(self, d_in: int, num_concepts: int, k: int, config: SelectorConfig) -> None:
         super().__init__()
-        bound = d_in**-0.5  # nn.Linear's default
-        self.map_RD = nn.Parameter(torch.empty(width, d_in).uniform_(-bound, bound))
-        self.map_bias_R = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        components = min(config.components, d_in)
+        bound = components**-0.5  # nn.Linear's default
+        self.map_RP = nn.Parameter(torch.empty(config.width, components).uniform_(-bound, bound))
+        self.map_bias_R = nn.Parameter(torch.empty(config.width).uniform_(-bound, bound))
         self.sharpness = nn.Parameter(torch.tensor(START_SHARPNESS))
+        self.register_buffer("basis_PD", torch.eye(components, d_in))
+        self.register_buffer("pre_code_weight", torch.tensor(config.pre_code_weight))
         self.register_buffer("score_bias_C", torch.zeros(num_concepts))
         self.register_buffer("rate_C", torch.full((num_concepts,), k / num_concepts))
 
-    def forward(self, z_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N R"]:
+    @torch.no_grad()
+    def components(self, z_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N P"]:
+        """What the map sees."""
+        return nn.functional.linear(z_ND, self.basis_PD)
+
+    def forward(self, components_NP: Float[Tensor, "N P"]) -> Float[Tensor, "N R"]:
         """Unit rows in the shared space."""
-        return unit(nn.functional.linear(z_ND, self.map_RD, self.map_bias_R))
+        return unit(nn.functional.linear(components_NP, self.map_RP, self.map_bias_R))
 
 
 @torch.no_grad()
@@ -49,14 +60,12 @@ def scorers(
     prototypes_CR: Float[Tensor, "C R"],
     pre_codes: Scorer,
     z_ND: Float[Tensor, "N D"],
-    config: SelectorConfig,
 ) -> list[Scorer]:
     """The two products whose sum is a stream's scores."""
-    weight = config.pre_code_weight
+    weight = selector.pre_code_weight
     bias_C = selector.score_bias_C + weight * pre_codes.bias_C
-    shared = Scorer(selector(z_ND) * selector.sharpness, unit(prototypes_CR), bias_C)
-    if weight == 0:
-        return [shared]
+    places_NR = selector(selector.components(z_ND))
+    shared = Scorer(places_NR * selector.sharpness, unit(prototypes_CR), bias_C)
     no_bias_C = torch.zeros_like(bias_C)
     return [shared, Scorer(weight * pre_codes.x_ND, pre_codes.weight_CD, no_bias_C)]
 

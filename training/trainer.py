@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +20,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from koine.errors import TrainingError
+from koine.streams import StreamSpec
 from training import checkpoint
 from training.activations.store import ActivationStore
-from training.alignment import Alignment, alignment, balance, plant_prototypes, with_hidden_inputs
-from training.configs import FitConfig
+from training.alignment import Alignment, alignment, balance, plant_prototypes, seen
+from training.components import set_bases
+from training.configs import FitConfig, SelectorConfig
 from training.dead import DeadLatents
 from training.feed import Feed, StepBatch, open_feed
 from training.losses import Forward, Losses, forward, losses
@@ -91,7 +94,20 @@ def initial_model(store: ActivationStore, config: FitConfig) -> AlignedDictionar
         if config.standardise:
             stream.shift_D.copy_(stream.mean_D)
             stream.scale.fill_(statistics.variance**-0.5)
+    if config.selector is not None:
+        set_lone_weights(model, config.selector, store.streams)
+        set_bases(model, store)
     return model
+
+
+def set_lone_weights(
+    model: AlignedDictionary, config: SelectorConfig, streams: Sequence[StreamSpec]
+) -> None:
+    """More weight on the pre-codes of streams that are alone in their modality."""
+    modality = {stream.name: stream.modality for stream in streams}
+    for name in model.streams:
+        if list(modality.values()).count(modality[name]) == 1:
+            model.selector_of(name).pre_code_weight *= config.lone_factor
 
 
 class Trainer:
@@ -222,10 +238,9 @@ class Trainer:
             plant_prototypes(self.model, self.store, self.feed.rows, seed)
         elif self.step > start:
             balance(self.model, out.own, batch.present_NS, self.group)
-        share, seed = self.config.selector.dropout, self.config.seed
         return alignment(
             self.model,
-            with_hidden_inputs(out.z, share, seed, self.step, self.group),
+            seen(self.model, out.z, self.config.seed, self.step, self.group),
             out.codes,
             out.joint_NK,
             (batch.selecting_NS != batch.present_NS).any(1),
@@ -355,7 +370,7 @@ def selector_optimizer(model: AlignedDictionary) -> torch.optim.Optimizer | None
     if config is None:
         return None
     selectors = [model.selector_of(name) for name in model.streams]
-    maps = [p for s in selectors for p in (s.map_RD, s.map_bias_R)]
+    maps = [p for s in selectors for p in (s.map_RP, s.map_bias_R)]
     others = [model.prototypes_CR, *(s.sharpness for s in selectors)]
     groups = [{"params": maps, "weight_decay": config.weight_decay}, {"params": others}]
     return torch.optim.AdamW(groups, lr=config.lr, weight_decay=0.0, fused=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, softplus
 
-from training.alignment import balance, with_hidden_inputs
+from training.alignment import balance, seen
 from training.configs import SelectorConfig
 from training.feed import StepBatch
 from training.model import AlignedDictionary
@@ -71,7 +71,7 @@ class Dense:
         model, config = self.model, self.config.selector
         assert config is not None
         pre = {name: model.of(name).pre_codes(z_ND) for name, z_ND in z.items()}
-        scores = {name: _scores(model, name, z[name], pre[name], config) for name in z}
+        scores = {name: _scores(model, name, z[name], pre[name]) for name in z}
         own = {name: s_NC.topk(self.config.k, dim=1).indices for name, s_NC in scores.items()}
         joint_NK = torch.stack(list(scores.values())).sum(0).topk(self.config.k, dim=1).indices
         alone_N = (batch.selecting_NS != batch.present_NS).any(1)
@@ -81,8 +81,8 @@ class Dense:
             chosen_NC = torch.zeros_like(pre[name]).scatter(1, support_NK, 1.0)
             codes[name] = _refined(model, name, z[name], pre[name], chosen_NC, config)
         balance(model, own, batch.present_NS, ALONE)
-        hidden = with_hidden_inputs(z, config.dropout, self.config.seed, self.count, ALONE)
-        maps = {name: model.selector_of(name)(hidden_ND) for name, hidden_ND in hidden.items()}
+        components = seen(model, z, self.config.seed, self.count, ALONE)
+        maps = {name: model.selector_of(name)(seen_NP) for name, seen_NP in components.items()}
         first_L = alone_N.nonzero()[: config.code_contrast_items, 0]
         rows = [unit(codes_NC[first_L]) for codes_NC in codes.values()]
         return (
@@ -94,12 +94,11 @@ class Dense:
 
 
 @torch.no_grad()
-def _scores(
-    model: AlignedDictionary, name: str, z_ND: Tensor, pre_NC: Tensor, config: SelectorConfig
-) -> Tensor:
+def _scores(model: AlignedDictionary, name: str, z_ND: Tensor, pre_NC: Tensor) -> Tensor:
     selector = model.selector_of(name)
-    shared_NC = selector.sharpness * selector(z_ND) @ unit(model.prototypes_CR).T
-    return shared_NC + config.pre_code_weight * pre_NC + selector.score_bias_C
+    places_NR = selector(selector.components(z_ND))
+    shared_NC = selector.sharpness * places_NR @ unit(model.prototypes_CR).T
+    return shared_NC + selector.pre_code_weight * pre_NC + selector.score_bias_C
 
 
 def _refined(

@@ -18,7 +18,7 @@ from training.alignment import (
     alignment,
     balance,
     plant_prototypes,
-    with_hidden_inputs,
+    seen,
 )
 from training.configs import ALIGNED, FitConfig, SelectorConfig
 from training.info_nce import mean_info_nce
@@ -35,6 +35,10 @@ SELECTOR = SelectorConfig(width=5)
 def make_model(selector: SelectorConfig = SELECTOR) -> AlignedDictionary:
     torch.manual_seed(0)
     return AlignedDictionary(ModelConfig(num_concepts=12, k=3, selector=selector), WIDTHS)
+
+
+def all_of(model: AlignedDictionary, z: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: model.selector_of(name).components(z_ND) for name, z_ND in z.items()}
 
 
 def test_cross_entropy_with_a_support_is_the_dense_one_with_its_gradients() -> None:
@@ -63,8 +67,10 @@ def test_contrast_is_info_nce_over_rows_that_have_both_streams() -> None:
     out = forward(model, acts, present_NS, present_NS)
     assert out.joint_NK is not None
     none_alone_N = torch.zeros(7, dtype=torch.bool)
-    got = alignment(model, out.z, out.codes, out.joint_NK, none_alone_N, present_NS, False, ALONE)
-    maps = {name: model.selector_of(name)(z_ND) for name, z_ND in out.z.items()}
+    got = alignment(
+        model, all_of(model, out.z), out.codes, out.joint_NK, none_alone_N, present_NS, False, ALONE
+    )
+    maps = {name: model.selector_of(name)(x) for name, x in all_of(model, out.z).items()}
     terms = []
     for a, b in ((0, 1), (0, 2), (1, 2)):
         names = list(maps)
@@ -89,7 +95,9 @@ def test_code_contrast_is_over_the_first_items_that_chose_alone() -> None:
     out = forward(model, acts, present_NS, present_NS)
     assert out.joint_NK is not None
     alone_N = torch.tensor([False, True, False, True, True, True, False])
-    got = alignment(model, out.z, out.codes, out.joint_NK, alone_N, present_NS, False, ALONE)
+    got = alignment(
+        model, all_of(model, out.z), out.codes, out.joint_NK, alone_N, present_NS, False, ALONE
+    )
     rows = [unit(dense(codes, 12))[[1, 3, 4]] for codes in out.codes.values()]
     products = [one_LC @ other_LC.T for one_LC, other_LC in itertools.combinations(rows, 2)]
     both_LP = torch.ones(3, 3, dtype=torch.bool)
@@ -97,18 +105,21 @@ def test_code_contrast_is_over_the_first_items_that_chose_alone() -> None:
     torch.testing.assert_close(got.code_contrast, want)
 
 
-def test_hidden_inputs_depend_on_seed_step_and_item_alone() -> None:
-    z = {"a": torch.ones(8, 50)}
-    whole = with_hidden_inputs(z, 0.5, 1, 2, ALONE)["a"]
+def test_hidden_components_depend_on_seed_step_and_item_alone() -> None:
+    config = dataclasses.replace(SELECTOR, dropout=0.5, components=40)
+    shape = ModelConfig(num_concepts=12, k=3, selector=config)
+    model, z = AlignedDictionary(shape, {"a": 50}), {"a": torch.ones(8, 50)}
+    whole = seen(model, z, 1, 2, ALONE)["a"]
+    assert whole.shape == (8, 40)
     assert set(whole.unique().tolist()) == {0.0, 2.0}
     assert 0.4 < (whole > 0).float().mean() < 0.6
-    part = with_hidden_inputs({"a": z["a"][:4]}, 0.5, 1, 2, Group(rank=1, size=2))["a"]
+    part = seen(model, {"a": z["a"][:4]}, 1, 2, Group(rank=1, size=2))["a"]
     assert part.equal(whole[4:])
-    assert not with_hidden_inputs(z, 0.5, 1, 3, ALONE)["a"].equal(whole)
+    assert not seen(model, z, 1, 3, ALONE)["a"].equal(whole)
 
 
 def test_balance_pushes_what_fires_too_often_down_and_too_rarely_up() -> None:
-    model = make_model(dataclasses.replace(SELECTOR, most_rate=0.5))
+    model = make_model(dataclasses.replace(SELECTOR, most_rate=0.5, least_rate=0.5))
     own_NK = torch.tensor([[0, 1, 2]] * 4)
     for _ in range(30):
         balance(model, dict.fromkeys(WIDTHS, own_NK), torch.ones(4, 3, dtype=torch.bool), ALONE)
@@ -118,7 +129,7 @@ def test_balance_pushes_what_fires_too_often_down_and_too_rarely_up() -> None:
 
 
 def test_rows_that_lack_a_stream_do_not_count_for_its_balance() -> None:
-    model = make_model()
+    model = make_model(dataclasses.replace(SELECTOR, least_rate=1.0))
     present_NS = torch.tensor([[True, True, False]] * 4)
     own_NK = torch.tensor([[0, 1, 2]] * 4)
     balance(model, dict.fromkeys(WIDTHS, own_NK), present_NS, ALONE)
@@ -142,7 +153,8 @@ def test_prototypes_are_places_of_training_items(tmp_path: Path, num_concepts: i
         stream = models[0].of(name)
         z_ND = stream.normalise(torch.from_numpy(batch.acts[name]))
         here_N = torch.from_numpy(batch.present_NS[:, names.index(name)])
-        places_NR += models[0].selector_of(name)(z_ND).detach() * here_N[:, None]
+        selector = models[0].selector_of(name)
+        places_NR += selector(selector.components(z_ND)).detach() * here_N[:, None]
     nearest_C = (unit(models[0].prototypes_CR.detach()) @ unit(places_NR).T).max(1).values
     # copies get noise of norm 0.02 · √64 where concepts outnumber items
     assert nearest_C.min() > (0.999 if num_concepts == 16 else 0.95)

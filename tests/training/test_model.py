@@ -76,7 +76,8 @@ def test_joint_selection_sums_present_streams_only() -> None:
         scores_C = torch.stack([pre[n] for n in here]).sum(0)
         for name in WIDTHS:
             expected = naive_codes(pre[name], scores_C, 3) if name in here else {}
-            assert as_dict(codes[name], row) == pytest.approx(expected)
+            # float32 sums of six terms of order 1: near 1e-7 whatever the result's size
+            assert as_dict(codes[name], row) == pytest.approx(expected, abs=1e-6)
 
 
 def test_joint_of_one_stream_is_independent() -> None:

@@ -105,10 +105,11 @@ def head_weights(model: AlignedDictionary, stream: str) -> HeadWeights:
     chosen = model.selector_of(stream)
     prototypes_CR = unit(model.prototypes_CR) * chosen.sharpness
     selector = SelectorWeights(
-        map_RD=chosen.map_RD.detach().numpy(),
+        map_RD=(chosen.map_RP @ chosen.basis_PD).detach().numpy(),
         map_bias_R=chosen.map_bias_R.detach().numpy(),
         prototypes_CR=prototypes_CR.detach().numpy(),
         score_bias_C=chosen.score_bias_C.numpy(),
+        pre_code_weight=chosen.pre_code_weight.numpy(),
     )
     return HeadWeights(**state, selector=selector)
 
@@ -119,7 +120,6 @@ def code_rule(model: AlignedDictionary) -> CodeRule | None:
     if config is None:
         return None
     return CodeRule(
-        pre_code_weight=config.pre_code_weight,
         softness=config.softness,
         refinements=config.refinements,
         refine_rate=config.refine_rate,

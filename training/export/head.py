@@ -43,13 +43,13 @@ class SelectorWeights:
     prototypes_CR: Float32[np.ndarray, "C R"]
     """Unit rows times the stream's sharpness."""
     score_bias_C: Float32[np.ndarray, "C"]
+    pre_code_weight: Float32[np.ndarray, ""]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeRule:
     """How codes follow from pre-codes where a selector chooses; symbols in `SelectorConfig`."""
 
-    pre_code_weight: float
     softness: float
     refinements: int
     refine_rate: float
@@ -211,7 +211,7 @@ class _Graph:
         scores = self.linear(
             stream, self.unit(place), "selector.prototypes_CR", "selector.score_bias_C"
         )
-        weighted = self.op("Mul", at.pre_NC, self.floats(self._rule.pre_code_weight))
+        weighted = self.op("Mul", at.pre_NC, self.weight(stream, "selector.pre_code_weight"))
         return self.op("Add", scores, weighted)
 
     def alone(self, stream: str, at: _PreCodes) -> tuple[str, str]:
