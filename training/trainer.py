@@ -7,8 +7,9 @@ reads in `feed.py`, what workers exchange in `parallel.py`.
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
-from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -20,22 +21,23 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from koine.errors import TrainingError
-from koine.streams import StreamSpec
 from training import checkpoint
 from training.activations.store import ActivationStore
 from training.alignment import Alignment, alignment, balance, plant_prototypes, seen
-from training.components import set_bases
-from training.configs import FitConfig, SelectorConfig
+from training.configs import FitConfig
 from training.dead import DeadLatents
 from training.feed import Feed, StepBatch, open_feed
+from training.initial import initial_model
 from training.losses import Forward, Losses, forward, losses
-from training.model import AlignedDictionary, ModelConfig
+from training.model import AlignedDictionary
 from training.optimizer import DictionaryAdam
 from training.parallel import ALONE, Group
 from training.progress import progress, silent
 from training.schedule import lr_factor
-from training.statistics import stream_statistics
 from training.validation import validate
+from training.watch import Watch, scalars, warnings
+
+log = logging.getLogger(__name__)
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _TERMS = ("self", "cross", "auxk", "contrast", "teach", "code_contrast")
@@ -78,38 +80,6 @@ def fit(
     return run
 
 
-def initial_model(store: ActivationStore, config: FitConfig) -> AlignedDictionary:
-    """The untrained dictionary that `fit` starts from: seeded weights, the store's statistics."""
-    torch.manual_seed(config.seed)
-    shape = ModelConfig(
-        num_concepts=config.num_concepts,
-        k=config.k,
-        selection=config.selection,
-        selector=config.selector,
-    )
-    model = AlignedDictionary(shape, {stream.name: stream.d_in for stream in store.streams})
-    for name, statistics in stream_statistics(store).items():
-        stream = model.of(name)
-        stream.mean_D.copy_(torch.from_numpy(statistics.mean_D))
-        if config.standardise:
-            stream.shift_D.copy_(stream.mean_D)
-            stream.scale.fill_(statistics.variance**-0.5)
-    if config.selector is not None:
-        set_lone_weights(model, config.selector, store.streams)
-        set_bases(model, store)
-    return model
-
-
-def set_lone_weights(
-    model: AlignedDictionary, config: SelectorConfig, streams: Sequence[StreamSpec]
-) -> None:
-    """More weight on the pre-codes of streams that are alone in their modality."""
-    modality = {stream.name: stream.modality for stream in streams}
-    for name in model.streams:
-        if list(modality.values()).count(modality[name]) == 1:
-            model.selector_of(name).pre_code_weight *= config.lone_factor
-
-
 class Trainer:
     """One worker's run in progress; use `fit`."""
 
@@ -134,6 +104,8 @@ class Trainer:
             renormalise=config.renormalise,
         )
         self.selector_optimizer = selector_optimizer(self.model)
+        self.watch = Watch(store, feed.rows)
+        self.warned: set[str] = set()
         self.dead = DeadLatents(self.model.streams, config, device, group)
         self.any_dead = False
         self.step = 0
@@ -289,7 +261,19 @@ class Trainer:
         values["mixed"] = int((dead_SC.any(0) & ~dead_SC.all(0)).sum())
         self._record(writer, values)
 
+    def _watch(self, writer: SummaryWriter | None) -> None:
+        """Say once what makes the agreement doubtful."""
+        figures = self.watch.look(self.model)
+        self._record(writer, {f"train/{name}": x for name, x in scalars(figures).items()})
+        for sentence in warnings(figures, self.config.num_concepts):
+            words = re.sub(r"[\d.,]+", "", sentence)  # whatever its figures are now
+            if words not in self.warned:
+                self.warned.add(words)
+                log.warning("step %d: %s", self.step, sentence)
+
     def _validate(self, writer: SummaryWriter | None) -> None:
+        if self.group.leads:
+            self._watch(writer)
         rows = self.store.split("val")
         if len(rows) == 0:
             return

@@ -22,11 +22,11 @@ from training.alignment import (
 )
 from training.configs import ALIGNED, FitConfig, SelectorConfig
 from training.info_nce import mean_info_nce
+from training.initial import initial_model
 from training.kernels.sparse import Support
 from training.losses import forward
 from training.model import AlignedDictionary, ModelConfig, dense
 from training.parallel import ALONE, Group
-from training.trainer import initial_model
 from training.unit import unit
 
 SELECTOR = SelectorConfig(width=5)

@@ -12,8 +12,8 @@ from tests.training.stores import atoms_store
 from training.components import SHRINKAGE, set_bases, whitened
 from training.configs import SelectorConfig, aligned
 from training.export.build import head_weights
+from training.initial import initial_model, set_lone_weights
 from training.model import AlignedDictionary, ModelConfig
-from training.trainer import initial_model, set_lone_weights
 
 
 def test_components_of_training_rows_are_uncorrelated_and_shrunk(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,9 +23,10 @@ from koine.errors import TrainingError
 from tests.training.stores import atoms_store
 from training.activations.store import ActivationStore
 from training.checkpoint import held, load_model, load_tensors
-from training.configs import ALIGNED, SPARC_AS_PUBLISHED, FitConfig, Selection
+from training.configs import ALIGNED, SPARC_AS_PUBLISHED, FitConfig, Selection, SelectorConfig
+from training.initial import initial_model
 from training.kernels import selection as kernels
-from training.trainer import fit, initial_model
+from training.trainer import fit
 from training.validation import validate
 
 CONFIG = FitConfig(
@@ -149,6 +151,34 @@ def test_a_damaged_checkpoint_is_named(store: ActivationStore, tmp_path: Path) -
         fit(store, dataclasses.replace(CONFIG, steps=20), run)
 
 
+def history(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_fit_says_what_its_agreement_is_worth(store: ActivationStore, tmp_path: Path) -> None:
+    fit(store, ALIGNS, tmp_path / "run")
+    watched = [line for line in history(tmp_path / "run") if "train/usage" in line]
+    assert [line["step"] for line in watched] == [20, 40, 60]
+    assert 1 < watched[-1]["train/usage"] <= 48
+    assert watched[-1]["train/agreement_adjusted"] > watched[0]["train/agreement_adjusted"]
+
+
+def test_agreement_that_few_concepts_buy_is_warned_of_once(
+    store: ActivationStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Teaching alone, nothing against it: everybody selects the same few."""
+    free = SelectorConfig(
+        balance_lr=0.0, teach_weight=30.0, contrast_weight=0.0, code_contrast_weight=0.0,
+        pre_code_weight=0.0, lr=0.05, start=0.01,
+    )  # fmt: skip
+    fit(store, dataclasses.replace(ALIGNS, selector=free, steps=300), tmp_path / "run")
+    assert history(tmp_path / "run")[-2]["train/usage"] < 12
+    said = [r.getMessage() for r in caplog.records if "only" in r.getMessage()]
+    streams = [re.findall("`(.*?)`", sentence)[0] for sentence in said]
+    assert streams
+    assert len(streams) == len(set(streams))
+
+
 def test_resampling_revives_dead_latents(store: ActivationStore, tmp_path: Path) -> None:
     """Of twice as many latents as atoms a part dies; resampling brings it back."""
     dead = {}
@@ -158,8 +188,7 @@ def test_resampling_revives_dead_latents(store: ActivationStore, tmp_path: Path)
             CONFIG, steps=400, dead_after=20, resample_every=every, keep="last"
         )
         fit(store, config, run)
-        last = json.loads((run / "history.jsonl").read_text().splitlines()[-2])
-        dead[every] = last["dead"]
+        dead[every] = [line["dead"] for line in history(run) if "dead" in line][-1]
     assert dead[None] >= 6
     assert dead[20] <= dead[None] // 3, dead
 

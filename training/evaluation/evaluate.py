@@ -20,9 +20,9 @@ from training.evaluation.controls import CONTROLS, baseline, baseline_config
 from training.evaluation.encoding import Dictionary
 from training.evaluation.figures import MAX_CANDIDATES, Rows, figures, rows_of
 from training.evaluation.raw import raw_figures
+from training.initial import initial_model
 from training.model import AlignedDictionary
 from training.progress import progress
-from training.trainer import initial_model
 
 SCHEMA = "koine.report/1"
 

@@ -43,7 +43,7 @@ from training.evaluation.figures import MAX_CANDIDATES, rows_of
 from training.evaluation.guard import collapse_warnings
 from training.evaluation.raw import raw_figures
 from training.evaluation.stability import stability
-from training.trainer import initial_model
+from training.initial import initial_model
 
 SCHEMA = "koine.bench/1"
 
