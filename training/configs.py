@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +78,8 @@ class SelectorConfig:
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         for name in ("lr", "softness", "contrast_temperature", "code_contrast_temperature"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        weighs = 0 <= self.pre_code_weight < math.inf
+        _require(weighs, "pre_code_weight", self.pre_code_weight, "finite, at least 0")
         _require(self.refinements >= 0, "refinements", self.refinements, "at least 0")
         _require(0 < self.most_rate <= 1, "most_rate", self.most_rate, "in (0, 1]")
 

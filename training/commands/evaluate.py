@@ -18,7 +18,10 @@ from training.evaluation.report import HTML_FILE, JSON_FILE, write_report
 from training.evaluation.summary import console
 
 HELP = "measure a run on held-out rows, joint and independent, beside an untrained control"
-BENCH_ONLY = ("seeds", "lr_grid", "sweep_k", "sweep_num_concepts", "sweep_seeds")
+BENCH_ONLY = (
+    *("seeds", "lr_grid", "sweep_k", "sweep_num_concepts", "sweep_pre_code_weight"),
+    "sweep_seeds",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,7 @@ def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         "lr_grid": (float, f"learning rates that each method chooses from; default: {grid}"),
         "sweep_k": (int, "other values of k to try"),
         "sweep_num_concepts": (int, "other dictionary sizes to try"),
+        "sweep_pre_code_weight": (float, "other weights of pre-codes in the own method to try"),
     }
     for name, (kind, says) in helps.items():
         flag = f"--{name.replace('_', '-')}"

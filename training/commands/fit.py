@@ -12,7 +12,7 @@ import torch
 
 from koine.errors import RequestError
 from training.activations.store import ActivationStore
-from training.configs import ALIGNED, SPARC_AS_PUBLISHED, FitConfig, aligned
+from training.configs import ALIGNED, SPARC_AS_PUBLISHED, FitConfig, SelectorConfig, aligned
 from training.parallel import joined
 from training.recipes import RECIPES
 from training.trainer import best_device, fit
@@ -63,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, what) in _OVERRIDES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=what)
+    parser.add_argument(
+        "--pre-code-weight",
+        type=float,
+        metavar="N",
+        help="of a selector: what a pre-code adds to its concept's score; more rebuilds better and"
+        " agrees less",
+    )
     for name, (choices, what) in _CHOICES.items():
         parser.add_argument(f"--{name}", choices=choices, help=what)
 
@@ -116,4 +123,15 @@ def config_from(args: argparse.Namespace) -> FitConfig:
         raise RequestError("both `--steps` and `--epochs` were given: give one")
     if args.epochs is not None:
         fields["steps"] = None
+    if args.pre_code_weight is not None:
+        fields["selector"] = _weighing(fields.get("selector", base.selector), args.pre_code_weight)
     return dataclasses.replace(base, **fields)
+
+
+def _weighing(selector: SelectorConfig | None, weight: float) -> SelectorConfig:
+    if selector is None:
+        raise RequestError(
+            f"`--pre-code-weight {weight:g}` was given, but streams select by their pre-codes "
+            "alone: fit with `--selector shared`, or leave the flag out"
+        )
+    return dataclasses.replace(selector, pre_code_weight=weight)

@@ -23,11 +23,13 @@ from training.evaluation.bench.plan import (
     Size,
     resized,
     sweep_sizes,
+    sweep_weights,
 )
 from training.evaluation.bench.remember import remembered
 from training.evaluation.bench.trials import (
     UNTRAINED,
     Bench,
+    Trial,
     chosen_lr,
     dictionary,
     identity,
@@ -35,6 +37,7 @@ from training.evaluation.bench.trials import (
     measured,
     ready,
     trial,
+    weighted_trial,
 )
 from training.evaluation.controls import CONTROLS, UNTRAINED_SAYS, UNTRAINED_TITLE
 from training.evaluation.encoding import MODES
@@ -61,12 +64,13 @@ def bench(
 ) -> dict[str, Any]:
     """Fit and measure everything `asked` for; what lies in `out` already is used again.
 
-    Raises RequestError for an unfinished run or sizes that cannot be, DataError where the store
-    has changed, has no test rows, or no validation rows to choose a learning rate on.
+    Raises RequestError for an unfinished run, or sizes or weights that cannot be, DataError where
+    the store has changed, has no test rows, or no validation rows to choose a learning rate on.
     """
     started = time.monotonic()
     opened = open_run(run, store_path, verify)
     sizes = list(sweep_sizes(asked, opened.config))
+    weights = sweep_weights(asked, opened.config)
     rows = rows_of(opened.store)
     _check(opened.store, asked)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -91,6 +95,7 @@ def bench(
         "raw": _raw(shared),
         "methods": {name: methods[name] for name in (*METHODS, UNTRAINED)},
         "sweep": _sweep(shared, asked, sizes, methods, modality),
+        "frontier": _frontier(shared, asked, weights, methods[OWN]["lr"]["chosen"], modality),
         "seconds": round(time.monotonic() - started, 1),
     }
 
@@ -221,8 +226,35 @@ def _sweep(
         for name in SWEPT:
             lr = methods[name]["lr"]["chosen"]
             trials = [trial(shared, name, size, lr, seed) for seed in seeds]
-            runs = [measured(shared, each) for each in trials]
-            entry = {"method": name, **size._asdict(), "lr": lr, "seeds": list(seeds)}
-            warned = _warnings(runs[0], size.num_concepts)
-            found.append(entry | {"summary": _summary(runs, modality), "warnings": warned})
+            entry = {"method": name, **size._asdict()}
+            found.append(entry | _over_seeds(shared, trials, modality))
     return found
+
+
+def _frontier(
+    shared: Bench,
+    asked: BenchConfig,
+    weights: list[float],
+    lr: float,
+    modality: dict[str, str],
+) -> list[dict[str, Any]]:
+    """The own method at each weight of pre-codes: the place it takes on the border between
+    agreement and reconstruction."""
+    seeds = asked.seeds[: asked.sweep_seeds]
+    found = []
+    for weight in weights:
+        trials = [weighted_trial(shared, weight, lr, seed) for seed in seeds]
+        found.append({"pre_code_weight": weight} | _over_seeds(shared, trials, modality))
+    return found
+
+
+def _over_seeds(shared: Bench, trials: list[Trial], modality: dict[str, str]) -> dict[str, Any]:
+    """What a point of a sweep shows: trials that differ in their seeds alone."""
+    runs = [measured(shared, each) for each in trials]
+    config = trials[0].config
+    return {
+        "lr": config.lr,
+        "seeds": [each.config.seed for each in trials],
+        "summary": _summary(runs, modality),
+        "warnings": _warnings(runs[0], config.num_concepts),
+    }

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from training.evaluation.bench.lines import Line, lines_of, spread
+from training.evaluation.bench.plan import OWN
 
 Bench = dict[str, Any]
 MODES = ("independent", "joint")
+ON_DIAL = ("fvu_own", "fvu_cross", "agreement_adjusted", "r10_", "dead", "mixed", "usage")
+IN_SWEEP = ("fvu_own", "fvu_cross", "agreement_adjusted", "r10_", "label_jaccard_alive", "dead")
+"""How the keys of the lines begin that these tables show."""
 
 
 def markdown(bench: Bench) -> str:
@@ -24,6 +28,12 @@ def markdown(bench: Bench) -> str:
     ]
     if bench["sweep"]:
         parts += ["## Sweep over size and k", _sweep_says(bench), _sweep(bench)]
+    if bench["frontier"]:
+        parts += [
+            "## The dial between agreement and reconstruction",
+            _dial_says(bench),
+            _dial(bench),
+        ]
     parts += ["## Methods", _methods(bench)]
     return "\n\n".join(parts) + "\n"
 
@@ -118,23 +128,54 @@ def _sweep_says(bench: Bench) -> str:
 
 
 def _sweep(bench: Bench) -> str:
-    lines = lines_of(bench["pair_types"], _first(bench)["independent"])
-    wanted = ("fvu_own", "fvu_cross", "agreement_adjusted", "r10_", "label_jaccard_alive", "dead")
-    shown = [
-        line for line in lines if line.key.startswith(wanted) and not line.key.startswith("r10_se")
-    ]
+    shown = _shown(bench, IN_SWEEP)
     head = ["method", "concepts", "k", *(line.title for line in shown), "warnings"]
     rows = [
         [
             bench["methods"][entry["method"]]["title"],
             f"{entry['num_concepts']:,}",
             str(entry["k"]),
-            *(_cell(entry["summary"]["independent"][line.key], line) for line in shown),
-            str(len(entry["warnings"]) or ""),
+            *_point(entry, shown),
         ]
         for entry in bench["sweep"]
     ]
     return _table(head, rows)
+
+
+def _dial_says(bench: Bench) -> str:
+    point = bench["frontier"][0]
+    words = "seed" if len(point["seeds"]) == 1 else "seeds"
+    seeds = ", ".join(map(str, point["seeds"]))
+    return (
+        f"{bench['methods'][OWN]['title']} with other weights of pre-codes in the scores that "
+        "streams select by. The larger the weight, the more a stream goes by what it alone sees. "
+        f"Independent encoding, {words} {seeds}, learning rate {point['lr']:g}."
+    )
+
+
+def _dial(bench: Bench) -> str:
+    shown = _shown(bench, ON_DIAL)
+    own = bench["methods"][OWN]["config"]["selector"]["pre_code_weight"]
+    head = ["pre-code weight", *(line.title for line in shown), "warnings"]
+    rows = [[_weight_says(entry, own), *_point(entry, shown)] for entry in bench["frontier"]]
+    return _table(head, rows)
+
+
+def _weight_says(entry: dict[str, Any], own: float) -> str:
+    weight = entry["pre_code_weight"]
+    return f"{weight:g}" + (" (this run)" if weight == own else "")
+
+
+def _shown(bench: Bench, wanted: tuple[str, ...]) -> list[Line]:
+    lines = lines_of(bench["pair_types"], _first(bench)["independent"])
+    return [
+        line for line in lines if line.key.startswith(wanted) and not line.key.startswith("r10_se")
+    ]
+
+
+def _point(entry: dict[str, Any], shown: list[Line]) -> list[str]:
+    cells = [_cell(entry["summary"]["independent"][line.key], line) for line in shown]
+    return [*cells, str(len(entry["warnings"]) or "")]
 
 
 def _methods(bench: Bench) -> str:

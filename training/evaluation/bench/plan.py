@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,6 +32,8 @@ class BenchConfig:
     """Other values of k, at the run's number of concepts."""
     sweep_num_concepts: tuple[int, ...] = ()
     """Other numbers of concepts, at the run's k."""
+    sweep_pre_code_weight: tuple[float, ...] = ()
+    """Other weights of pre-codes in the own method's selector, at the run's sizes."""
     sweep_seeds: int = 1
     """How many of the seeds the sweeps take."""
 
@@ -42,6 +45,11 @@ class BenchConfig:
         if not self.lr_grid or min(self.lr_grid) <= 0:
             raise RequestError(
                 f"`--lr-grid` needs one positive learning rate or more; got {list(self.lr_grid)}"
+            )
+        if not all(0 <= weight < math.inf for weight in self.sweep_pre_code_weight):
+            raise RequestError(
+                "`--sweep-pre-code-weight` needs finite weights, 0 or more; "
+                f"got {list(self.sweep_pre_code_weight)}"
             )
 
 
@@ -75,3 +83,25 @@ def sweep_sizes(bench: BenchConfig, run: FitConfig) -> Iterator[Size]:
             )
         if size != own:
             yield size
+
+
+def reweighted(run: FitConfig, weight: float) -> FitConfig:
+    """The run's configuration with another weight of pre-codes in its selector."""
+    assert run.selector is not None
+    selector = dataclasses.replace(run.selector, pre_code_weight=weight)
+    return dataclasses.replace(run, selector=selector)
+
+
+def sweep_weights(bench: BenchConfig, run: FitConfig) -> list[float]:
+    """The pre-code weights to compare, sorted, the run's own among them; none if none is asked for.
+
+    Raises RequestError where the run has no selector to weigh pre-codes in.
+    """
+    if not bench.sweep_pre_code_weight:
+        return []
+    if run.selector is None:
+        raise RequestError(
+            "`--sweep-pre-code-weight` was given, but the run's streams select by their pre-codes "
+            "alone: bench a run that was fitted with `--selector shared`, or leave the flag out"
+        )
+    return sorted({run.selector.pre_code_weight, *bench.sweep_pre_code_weight})

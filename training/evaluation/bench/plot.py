@@ -9,6 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from training.evaluation.bench.lines import lines_of
 from training.evaluation.bench.plan import OWN
@@ -71,6 +72,7 @@ def _frontier(panel: Axes, bench: Bench, x_key: str, y_key: str) -> None:
     for name in dict.fromkeys(entry["method"] for entry in bench["sweep"]):
         for sizes, style in (("k", "-"), ("num_concepts", ":")):
             _sweep_line(panel, bench, name, sizes, style, x_key, y_key)
+    _dial_line(panel, bench, x_key, y_key)
     panel.axhline(0, color="#bbbbbb", linewidth=0.8)
     panel.margins(0.08)
 
@@ -95,21 +97,49 @@ def _sweep_line(
     entries.sort(key=lambda entry: entry[sizes])
     if len(entries) < 2:
         return
-    points = [
-        tuple(entry["summary"]["independent"][key]["mean"] for key in (x_key, y_key))
-        for entry in entries
-    ]
-    if any(value is None for point in points for value in point):
+    run = bench["settings"][sizes]
+    texts = ["" if entry[sizes] == run else _size_says(entry, sizes) for entry in entries]
+    _line(panel, _points(entries, x_key, y_key), texts, style, COLOURS[name])
+
+
+def _size_says(entry: dict[str, Any], sizes: str) -> str:
+    return f"k {entry['k']}" if sizes == "k" else f"{entry['num_concepts']:,}"
+
+
+def _dial_line(panel: Axes, bench: Bench, x_key: str, y_key: str) -> None:
+    """The own method through its pre-code weights; the run's own is the ring, or near it."""
+    entries = bench["frontier"]
+    if len(entries) < 2:
         return
-    x, y = zip(*((min(x, CLIP), y) for x, y in points), strict=True)
-    panel.plot(x, y, style, color=COLOURS[name], linewidth=1.2, alpha=0.7, zorder=2)
-    panel.plot(x, y, ".", color=COLOURS[name], markersize=4, zorder=2)
-    for entry, at in zip(entries, zip(x, y, strict=True), strict=True):
-        if entry[sizes] != bench["settings"][sizes]:
-            text = f"k {entry['k']}" if sizes == "k" else f"{entry['num_concepts']:,}"
-            panel.annotate(
-                text, at, xytext=(4, 4), textcoords="offset points", fontsize=7, color=COLOURS[name]
-            )
+    texts = [f"w {entry['pre_code_weight']:g}" for entry in entries]
+    label = "Koine at pre-code weights w"
+    _line(panel, _points(entries, x_key, y_key), texts, "-.", COLOURS[OWN], label)
+
+
+def _points(
+    entries: list[dict[str, Any]], x_key: str, y_key: str
+) -> list[tuple[float | None, float | None]]:
+    means = [entry["summary"]["independent"] for entry in entries]
+    return [(each[x_key]["mean"], each[y_key]["mean"]) for each in means]
+
+
+def _line(
+    panel: Axes,
+    points: list[tuple[float | None, float | None]],
+    texts: list[str],
+    style: str,
+    colour: str,
+    label: str | None = None,
+) -> None:
+    """A line through points that each bear a text; none where a point is not known."""
+    known = [(min(x, CLIP), y) for x, y in points if x is not None and y is not None]
+    if len(known) < len(points):
+        return
+    x, y = zip(*known, strict=True)
+    panel.plot(x, y, style, color=colour, linewidth=1.2, alpha=0.7, zorder=2, label=label)
+    panel.plot(x, y, ".", color=colour, markersize=4, zorder=2)
+    for text, at in zip(texts, known, strict=True):
+        panel.annotate(text, at, (4, 4), textcoords="offset points", fontsize=7, color=colour)
 
 
 def _raw_level(panel: Axes, bench: Bench, kind: str) -> None:
@@ -124,12 +154,15 @@ def _raw_level(panel: Axes, bench: Bench, kind: str) -> None:
 
 
 def _legend(figure: Figure, first: Axes, second: Axes) -> None:
+    """Below the panels: the methods' points first, then the lines."""
     found = dict(zip(*reversed(first.get_legend_handles_labels()), strict=True))
     found |= dict(zip(*reversed(second.get_legend_handles_labels()), strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4)
+    found = dict(sorted(found.items(), key=lambda item: isinstance(item[1], Line2D)))
+    columns = 4 if figure.get_figwidth() > 8 else 3
+    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
     figure.suptitle(
-        "Independent encoding, mean and spread over seeds; "
-        "lines: other k (solid), other numbers of concepts (dotted)",
+        "Independent encoding, mean and spread over seeds; lines: other k (solid),\n"
+        "other numbers of concepts (dotted), other weights of pre-codes (dash-dot)",
         fontsize=9.5,
     )
 

@@ -13,7 +13,7 @@ from koine.errors import DataError
 from training.activations import ActivationStore
 from training.checkpoint import load_model
 from training.configs import FitConfig
-from training.evaluation.bench.plan import OWN, Size, method_config, resized
+from training.evaluation.bench.plan import OWN, Size, method_config, resized, reweighted
 from training.evaluation.bench.remember import remembered
 from training.evaluation.controls import baseline, fitted
 from training.evaluation.encoding import MODES, Dictionary, encoded
@@ -50,7 +50,18 @@ def trial(bench: Bench, method: str, size: Size, lr: float, seed: int) -> Trial:
     own = Size(bench.config.num_concepts, bench.config.k)
     root = bench.out if size == own else bench.out / "sweep" / f"c{size.num_concepts}-k{size.k}"
     config = method_config(method, resized(bench.config, size, lr, seed))
-    return Trial(method, config, root / method / f"lr{lr:g}" / f"seed{seed}")
+    return _placed(root, method, config)
+
+
+def weighted_trial(bench: Bench, weight: float, lr: float, seed: int) -> Trial:
+    """The own method with a weight of pre-codes, below OUT/sweep/wWEIGHT where it is another."""
+    run = reweighted(bench.config, weight)
+    root = bench.out if run == bench.config else bench.out / "sweep" / f"w{weight:g}"
+    return _placed(root, OWN, dataclasses.replace(run, lr=lr, seed=seed))
+
+
+def _placed(root: Path, method: str, config: FitConfig) -> Trial:
+    return Trial(method, config, root / method / f"lr{config.lr:g}" / f"seed{config.seed}")
 
 
 def dictionary(bench: Bench, trial: Trial) -> Dictionary:

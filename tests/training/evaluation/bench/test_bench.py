@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,32 @@ from PIL import Image
 from koine.errors import DataError, RequestError
 from tests.training.evaluation.stores import WIDTHS, write_store
 from training.__main__ import main
-from training.configs import FitConfig
+from training.activations import ActivationStore
+from training.checkpoint import CONFIG as RUN_CONFIG
+from training.configs import FitConfig, SelectorConfig, aligned
 from training.evaluation.bench import trials
 from training.evaluation.bench.bench import bench, pair_types
 from training.evaluation.bench.lines import directions, lines_of, spread
 from training.evaluation.bench.markdown import markdown
-from training.evaluation.bench.plan import METHODS, SWEPT, BenchConfig
+from training.evaluation.bench.plan import METHODS, SWEPT, BenchConfig, reweighted
 from training.evaluation.bench.plot import png
-from training.evaluation.bench.remember import remembered
-from training.evaluation.controls import CONTROLS, INHERITED, baseline_config
 from training.trainer import fit
 
-CONFIG = FitConfig(num_concepts=24, k=3, steps=12, batch_size=64, lr=1e-3, validate_every=6)
+CONFIG = aligned(
+    selector=SelectorConfig(pre_code_weight=6.0),
+    num_concepts=24,
+    k=3,
+    steps=24,
+    batch_size=64,
+    lr=1e-3,
+    validate_every=6,
+)
 ASKED = BenchConfig(
-    seeds=(42, 7), lr_grid=(1e-3, 1e-2), sweep_k=(3, 6), sweep_num_concepts=(12, 24)
+    seeds=(42, 7),
+    lr_grid=(1e-3, 1e-2),
+    sweep_k=(3, 6),
+    sweep_num_concepts=(12, 24),
+    sweep_pre_code_weight=(12.0, 3.0),
 )
 
 
@@ -76,7 +87,7 @@ def test_each_method_takes_the_learning_rate_best_on_validation(result: dict[str
         assert set(lr["tried"]) == {"0.001", "0.01"}
         assert f"{lr['chosen']:g}" == min(lr["tried"], key=lr["tried"].__getitem__)
         assert result["methods"][name]["config"]["lr"] == lr["chosen"]
-    # twelve steps at 1e-3 have hardly moved
+    # 24 steps at 1e-3 have hardly moved
     assert result["methods"]["koine"]["lr"]["chosen"] == 1e-2
 
 
@@ -130,6 +141,44 @@ def test_an_interrupted_bench_goes_on_and_a_new_seed_adds_to_it(
     assert whole["methods"]["koine"]["stability"]["mean"] is None
 
 
+def test_the_frontier_is_the_own_method_by_weight(run: Path, result: dict[str, Any]) -> None:
+    own = result["methods"]["koine"]
+    lr = own["lr"]["chosen"]
+    points = result["frontier"]
+    assert [point["pre_code_weight"] for point in points] == [3, 6, 12]
+    assert all((point["lr"], point["seeds"]) == (lr, [42]) for point in points)
+    mean = own["runs"][0]["figures"]["independent"]["latents"]["dead"]
+    assert points[1]["summary"]["independent"]["dead"] == {"mean": mean, "spread": None}
+    assert len({point["summary"]["independent"]["fvu_own"]["mean"] for point in points}) == 3
+    assert not (run / "bench/sweep/w6").exists()
+    for weight in (3.0, 12.0):
+        place = run / f"bench/sweep/w{weight:g}/koine/lr{lr:g}/seed42"
+        fitted = FitConfig.from_json(json.loads((place / RUN_CONFIG).read_text())["fit"])
+        assert fitted == reweighted(dataclasses.replace(CONFIG, lr=lr), weight)
+
+
+def test_the_page_and_the_plot_show_the_frontier(result: dict[str, Any]) -> None:
+    text = markdown(result)
+    dial = text.split("## The dial between agreement and reconstruction")[1].split("\n## ")[0]
+    assert f"seed 42, learning rate {result['methods']['koine']['lr']['chosen']:g}." in dial
+    head, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in dial.splitlines()
+        if line.startswith("|")
+    ]
+    assert [row[0] for row in rows] == ["3", "6 (this run)", "12"]
+    for row, point in zip(rows, result["frontier"], strict=True):
+        figures = point["summary"]["independent"]
+        shown = dict(zip(head, row, strict=True))
+        assert shown["FVU, own stream ↓"] == f"{figures['fvu_own']['mean']:.3f}"
+        recall = figures["r10_vector-vector"]["mean"]
+        assert shown["R@10, vector-vector ↑"] == f"{recall:.3f}"
+        assert shown["Latents mixed ↓"] == f"{figures['mixed']['mean']:.0f}"
+    plain = result | {"frontier": []}
+    assert "## The dial" not in markdown(plain)
+    assert png(plain) != png(result)
+
+
 def test_the_page_holds_both_encodings_matrices_and_sweep(result: dict[str, Any]) -> None:
     text = markdown(result)
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -149,7 +198,7 @@ def test_the_page_holds_both_encodings_matrices_and_sweep(result: dict[str, Any]
 
 
 def test_without_sweep_and_with_one_seed_the_page_has_no_spread(result: dict[str, Any]) -> None:
-    plain = json.loads(json.dumps(result)) | {"sweep": []}
+    plain = json.loads(json.dumps(result)) | {"sweep": [], "frontier": []}
     for each in plain["methods"].values():
         for figures in each["summary"].values():
             for figure in figures.values():
@@ -165,53 +214,6 @@ def test_pairs_are_sorted_by_the_modalities_they_join() -> None:
     assert directions(["a|b"]) == ["a->b", "b->a"]
 
 
-def test_baselines_name_every_setting_that_is_not_inherited() -> None:
-    fields = {field.name for field in dataclasses.fields(FitConfig)}
-    for name, control in CONTROLS.items():
-        named = {*INHERITED, *control.settings}
-        # SPARC never resamples, so until when says nothing
-        assert fields - named <= ({"resample_until"} if name == "sparc" else set()), name
-        assert named <= fields
-
-
-def test_baselines_take_sizes_and_no_method_from_the_run() -> None:
-    strange = FitConfig(
-        num_concepts=99,
-        k=9,
-        seed=5,
-        lr=0.5,
-        steps=3,
-        batch_size=8,
-        cross_weight=7.0,
-        stream_dropout=0.9,
-        standardise=False,
-        auxk_weight=0.0,
-    )
-    for name, control in CONTROLS.items():
-        config = baseline_config(name, strange)
-        assert (config.num_concepts, config.k, config.seed, config.lr) == (99, 9, 5, 0.5)
-        assert config.cross_weight in (0.0, 1.0)
-        assert config.stream_dropout in (0.0, 0.5)
-        for setting, value in control.settings.items():
-            if setting not in INHERITED:
-                assert getattr(config, setting) == value
-
-
-def test_what_is_remembered_is_measured_again_when_its_origin_changes(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "value.json"
-
-    def counted(value: int) -> Callable[[], int]:
-        return lambda: value
-
-    assert remembered(path, {"x": 1}, counted(1)) == 1
-    assert remembered(path, {"x": 1}, counted(2)) == 1
-    assert remembered(path, {"x": 2}, counted(3)) == 3
-    path.write_text('{"torn')
-    assert remembered(path, {"x": 2}, counted(4)) == 4
-    path.write_text("[]")
-    assert remembered(path, {"x": 2}, counted(5)) == 5
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -220,7 +222,10 @@ def test_what_is_remembered_is_measured_again_when_its_origin_changes(tmp_path: 
         (["--bench", "--lr-grid", "0"], "positive learning rate"),
         (["--bench", "--sweep-k", "25"], "k 25 of 24 concepts"),
         (["--bench", "--sweep-num-concepts", "2"], "k 3 of 2 concepts"),
+        (["--bench", "--sweep-pre-code-weight", "3", "-1"], "0 or more; got [3.0, -1.0]"),
+        (["--bench", "--sweep-pre-code-weight", "inf"], "needs finite weights"),
         (["--bench", "--controls"], "a bench has the controls"),
+        (["--sweep-pre-code-weight", "3"], "`--sweep-pre-code-weight` belongs to `--bench`"),
         (["--seeds", "1"], "`--seeds` belongs to `--bench`"),
     ],
 )
@@ -229,6 +234,18 @@ def test_wrong_flags_are_refused_before_anything_is_fitted(
 ) -> None:
     assert main(["evaluate", str(run), "--out", str(tmp_path / "out"), *flags]) == 2
     assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_over_weights_is_refused_where_no_selector_weighs_them(
+    run: Path, tmp_path: Path
+) -> None:
+    plain = dataclasses.replace(CONFIG, selector=None, steps=2)
+    store = ActivationStore.open(run.parent / "store")
+    other = fit(store, plain, tmp_path / "run", device="cpu")
+    asked = BenchConfig(seeds=(1,), lr_grid=(1e-3,), sweep_pre_code_weight=(3.0,))
+    with pytest.raises(RequestError, match="fitted with `--selector shared`"):
+        bench(other, tmp_path / "out", asked, device="cpu")
     assert not (tmp_path / "out").exists()
 
 
