@@ -20,9 +20,11 @@ from benchmarks.training.entry import commit, hardware
 from benchmarks.training.made import write_store
 from benchmarks.training.steps import seconds_per_step
 from training.activations.store import ActivationStore
-from training.configs import FitConfig
+from training.configs import SelectorConfig, aligned
 
 GIB = 1 << 30
+SELECTOR = SelectorConfig(start=0.0)
+"""The default one, past the start of teaching."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,19 +38,25 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Encoder, dictionary and biases of every stream."""
+        """Encoder, dictionary and biases of every stream; prototypes and the streams' maps."""
         latents = self.num_concepts * (2 * sum(self.widths) + len(self.widths))
-        return latents + sum(self.widths)
+        components = [min(SELECTOR.components, d_in) for d_in in self.widths]
+        shared = SELECTOR.width * (self.num_concepts + sum(components) + len(components))
+        return latents + sum(self.widths) + shared + len(self.widths)
 
     @property
     def flops(self) -> int:
-        """A sample's multiplications and additions; Adam's and the selection's are left out.
+        """A sample's multiplications and additions; Adam's and the search for the largest scores
+        are left out.
 
-        Encoder, forward and backward for its weights: 4 C ΣD. Reconstruction of every stream from
-        the K rows of S sources, forward and backward for rows and codes: 6 S K ΣD.
+        Scores by pre-codes: 2 C ΣD. Scores in the shared space of R dimensions, and teaching,
+        forward and backward: 8 C R S. At the support alone: pre-codes and their gradients 4 K ΣD,
+        each correction 4 K ΣD, reconstruction of every stream from S sources with gradients for
+        rows and codes 6 S K ΣD.
         """
         width, streams = sum(self.widths), len(self.widths)
-        return 4 * self.num_concepts * width + 6 * streams * self.k * width
+        scores = 2 * self.num_concepts * width + 8 * self.num_concepts * SELECTOR.width * streams
+        return scores + (4 + 4 * SELECTOR.refinements + 6 * streams) * self.k * width
 
 
 BASE = Shape()
@@ -95,8 +103,12 @@ def microseconds(shapes: Sequence[Shape], rounds: int, folder: Path) -> list[flo
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder))) / "store"
             widths = {f"s{number}": d for number, d in enumerate(shape.widths)}
             write_store(place, 2048, widths)
-            config = FitConfig(
-                num_concepts=shape.num_concepts, k=shape.k, batch_size=shape.batch, steps=10**6
+            config = aligned(
+                num_concepts=shape.num_concepts,
+                k=shape.k,
+                batch_size=shape.batch,
+                steps=10**6,
+                selector=SELECTOR,
             )
             steps.append(seconds_per_step(ActivationStore.open(place, verify=False), config))
         for one in steps:

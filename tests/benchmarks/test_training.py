@@ -13,7 +13,7 @@ from benchmarks.training import __main__ as runner
 from benchmarks.training import step
 from benchmarks.training import store as store_benchmark
 from benchmarks.training.entry import Entry, entry
-from benchmarks.training.scaling import BASE, JOBS, SCANS, paper_table, scan_table
+from benchmarks.training.scaling import BASE, JOBS, SCANS, SELECTOR, paper_table, scan_table
 from training.configs import FitConfig
 from training.model import AlignedDictionary, ModelConfig
 
@@ -97,7 +97,8 @@ def test_the_peak_is_that_of_the_steps_alone() -> None:
 
 def test_parameters_are_counted_as_the_model_has_them() -> None:
     widths = {f"s{number}": d for number, d in enumerate(BASE.widths)}
-    model = AlignedDictionary(ModelConfig(num_concepts=BASE.num_concepts, k=BASE.k), widths)
+    shape = ModelConfig(num_concepts=BASE.num_concepts, k=BASE.k, selector=SELECTOR)
+    model = AlignedDictionary(shape, widths)
     assert sum(p.numel() for p in model.parameters()) == BASE.parameters
 
 
