@@ -53,10 +53,14 @@ def entry(
 
 
 def commit() -> str:
-    """The commit that runs, `-dirty` where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """The commit that runs, `-dirty` where code differs from it: results may be half written."""
+    root = Path(__file__).parents[2]
+    named = ["git", "describe", "--always", "--exclude", "*"]
+    done = subprocess.run(named, cwd=root, capture_output=True, text=True)
+    if not (name := done.stdout.strip()):
+        return "unknown"
+    changed = ["git", "diff", "--quiet", "HEAD", "--", "*.py", "requirements"]
+    return name + "-dirty" * (subprocess.run(changed, cwd=root).returncode != 0)
 
 
 def hardware() -> str:
