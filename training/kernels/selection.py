@@ -167,7 +167,8 @@ def _add_product(scores_NC: Tensor, x_ND: Tensor, weight_CD: Tensor, selecting_N
         scores_NC.addmm_(x_ND, weight_CD.T)
         return
     else:
-        product_MC = buffers.empty(len(rows_M), len(weight_CD))
+        # as many rows as there may be: buffers are kept by size, and each count would keep its own
+        product_MC = buffers.empty(len(x_ND), len(weight_CD))[: len(rows_M)]
         torch.mm(x_MD, weight_CD.T, out=product_MC)
     scores_NC.index_add_(0, rows_M, product_MC)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from training.kernels import cpu, selection
+from training.kernels.pool import Buffers
 from training.kernels.selection import Scorer, largest_own_and_joint, largest_sums
 
 
@@ -150,3 +151,20 @@ def test_other_devices_choose_alike(together: bool, monkeypatch: pytest.MonkeyPa
     wanted = choose()
     monkeypatch.setattr(selection, "_on_cpu", lambda _: False)
     assert all(torch.equal(a, b) for a, b in zip(choose(), wanted, strict=True))
+
+
+def test_memory_does_not_grow_with_how_many_items_a_stream_selects_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = Buffers()
+    monkeypatch.setattr(selection, "buffers", kept)
+    items, concepts = 300, 1200  # scores of 1.4 MB: large enough to be kept
+    scorers = [
+        Scorer(torch.randn(items, 8), torch.randn(concepts, 8), torch.zeros(concepts))
+        for _ in range(2)
+    ]
+    for count in range(250, 290, 10):
+        selecting_NS = torch.ones(items, 2, dtype=torch.bool)
+        selecting_NS[count:, 1] = False
+        largest_sums(scorers, selecting_NS, 4, exact=True)
+    assert sum(len(arrays) for arrays in kept._kept.values()) <= 2
