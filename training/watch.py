@@ -17,6 +17,7 @@ from training.evaluation.encoding import encoded
 from training.evaluation.guard import collapse_warnings
 from training.evaluation.latents import Firing
 from training.model import AlignedDictionary
+from training.permutation import shuffled
 
 MAX_ROWS = 2048
 _SEED = 0  # of which rows: the same whatever the run
@@ -27,14 +28,14 @@ class Watch:
 
     def __init__(self, store: ActivationStore, rows_R: Int64[np.ndarray, "R"]) -> None:
         self._store = store
-        order_R = np.random.default_rng(_SEED).permutation(len(rows_R))
-        self._rows_N = rows_R[order_R[:MAX_ROWS]]  # in random order, as `Agreement` wants them
+        places_N = shuffled(len(rows_R), (_SEED,), 0, min(MAX_ROWS, len(rows_R)))
+        self._rows_N = rows_R[places_N]  # in random order, as `Agreement` wants them
 
     def look(self, model: AlignedDictionary) -> dict[str, Any]:
         """Figures of independent encoding, named as in a report; `fvu` is left empty."""
         streams, num_concepts = model.streams, model.config.num_concepts
         agreement, firing = Agreement(streams), Firing(streams, num_concepts, 0)
-        for batch in encoded(model, self._store, self._rows_N):
+        for batch in encoded(model, self._store, self._rows_N, modes=("independent",)):
             codes = batch.sparse["independent"]
             agreement.add(codes, batch.present_NS)
             firing.add(codes, batch.present_NS, np.zeros((len(batch.rows_N), 0), bool))

@@ -75,6 +75,7 @@ def encoded(
     store: ActivationStore,
     rows_N: Int64[np.ndarray, "N"],
     size: int | None = None,
+    modes: tuple[Mode, ...] = MODES,
 ) -> Iterator[Encoded]:
     """Encode `rows_N` in their order, `size` at a time; a row's first caption stands for it."""
     device = device_of(model)
@@ -88,7 +89,7 @@ def encoded(
         acts = {name: torch.as_tensor(batch.acts[name], device=device) for name in model.streams}
         present = torch.as_tensor(present_NS, device=device)
         codes: dict[Mode, dict[str, TopK]] = {
-            mode: model.encode(acts, mode, present) for mode in MODES
+            mode: model.encode(acts, mode, present) for mode in modes
         }
         yield Encoded(
             rows_N=rows_B,
