@@ -6,8 +6,12 @@
     │   ├── TextError           empty or overlong text
     │   ├── ActivationsError    wrong width, type or non-finite values
     │   ├── UnknownStreamError  a stream that this dictionary does not have
+    │   ├── UnknownDictionaryError  a dictionary that is not served here
     │   ├── RequestError        a request or command that cannot be read
     │   └── TooLargeError       more bytes or items than the limits allow
+    ├── AccessError             who asks may not have this
+    │   ├── UnauthorizedError   no API key, or one that is not known
+    │   └── ForbiddenError      a key without the scope that this needs
     ├── DataError               a dataset or activation store that cannot be used
     │   ├── SourceError         images, captions or labels that do not fit together
     │   └── StoreError          a store that is damaged, unfinished or does not align
@@ -17,6 +21,8 @@
     ├── ExportError             a dictionary that may not be exported (parity failed)
     ├── SettingsError           a setting of the service that cannot be used
     ├── OverloadedError         the service's queue is full
+    │   └── RateLimitError      a key has used up what it may send for now
+    ├── DeadlineError           no answer within the time that the caller gave
     └── NotReadyError           the service has not finished loading
 
 A message says what is wrong, what was got and what to do. `title` is the same for every
@@ -64,6 +70,12 @@ class UnknownStreamError(InputError):
     title = "Unknown stream"
 
 
+class UnknownDictionaryError(InputError):
+    """A dictionary that is not served here."""
+
+    title = "Unknown dictionary"
+
+
 class RequestError(InputError):
     """A request or command line that cannot be read."""
 
@@ -74,6 +86,24 @@ class TooLargeError(InputError):
     """More bytes or items than the limits allow."""
 
     title = "The request is too large"
+
+
+class AccessError(KoineError):
+    """Who asks may not have this."""
+
+    title = "Access denied"
+
+
+class UnauthorizedError(AccessError):
+    """No API key, or one that is not known."""
+
+    title = "An API key is needed"
+
+
+class ForbiddenError(AccessError):
+    """A key without the scope that this needs."""
+
+    title = "The API key does not allow this"
 
 
 class DataError(KoineError):
@@ -132,6 +162,18 @@ class OverloadedError(KoineError):
     def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RateLimitError(OverloadedError):
+    """A key has used up what it may send for now; try again after `retry_after_s` seconds."""
+
+    title = "The API key's rate limit is reached"
+
+
+class DeadlineError(KoineError):
+    """No answer within the time that the caller gave."""
+
+    title = "The deadline has passed"
 
 
 class NotReadyError(KoineError):

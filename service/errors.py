@@ -13,8 +13,9 @@ from koine import errors
 from koine.errors import KoineError
 
 GrpcCode = Literal[
-    "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE"
-]
+    "INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE",
+]  # fmt: skip
 """Names of `grpc.StatusCode`, so that HTTP alone needs no grpc package."""
 
 
@@ -32,8 +33,12 @@ STATUS: dict[type[KoineError], Status] = {
     errors.TextError: Status(400, "INVALID_ARGUMENT"),
     errors.ActivationsError: Status(400, "INVALID_ARGUMENT"),
     errors.UnknownStreamError: Status(400, "INVALID_ARGUMENT"),
+    errors.UnknownDictionaryError: Status(404, "NOT_FOUND"),
     errors.RequestError: Status(400, "INVALID_ARGUMENT"),
     errors.TooLargeError: Status(413, "INVALID_ARGUMENT"),
+    errors.AccessError: Status(403, "PERMISSION_DENIED"),
+    errors.UnauthorizedError: Status(401, "UNAUTHENTICATED"),
+    errors.ForbiddenError: Status(403, "PERMISSION_DENIED"),
     errors.DataError: Status(500, "INTERNAL"),
     errors.SourceError: Status(500, "INTERNAL"),
     errors.StoreError: Status(500, "INTERNAL"),
@@ -43,6 +48,8 @@ STATUS: dict[type[KoineError], Status] = {
     errors.ExportError: Status(500, "INTERNAL"),
     errors.SettingsError: Status(500, "FAILED_PRECONDITION"),
     errors.OverloadedError: Status(429, "RESOURCE_EXHAUSTED"),
+    errors.RateLimitError: Status(429, "RESOURCE_EXHAUSTED"),
+    errors.DeadlineError: Status(504, "DEADLINE_EXCEEDED"),
     errors.NotReadyError: Status(503, "UNAVAILABLE"),
 }
 """Every class of the tree has its own entry: nothing is inherited by accident."""
@@ -70,6 +77,8 @@ def problem(error: KoineError) -> JSONResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, errors.NotReadyError):
         headers["Retry-After"] = "1"
+    if isinstance(error, errors.UnauthorizedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="koine"'
     return _problem(STATUS[type(error)].http, headers, item_error(error))
 
 

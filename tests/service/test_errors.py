@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from starlette.exceptions import HTTPException
 
-from koine.errors import InputError, KoineError, NotReadyError, OverloadedError
+from koine.errors import AccessError, InputError, KoineError, NotReadyError, OverloadedError
 from service.errors import STATUS, GrpcCode, error_type, http_problem, problem
 
 
@@ -34,8 +34,12 @@ def test_statuses_make_sense(error: type[KoineError]) -> None:
     assert status.grpc in get_args(GrpcCode)
     if issubclass(error, InputError):
         assert 400 <= status.http < 500
-        assert status.grpc == "INVALID_ARGUMENT"
-    elif error is not OverloadedError:
+        assert status.grpc in ("INVALID_ARGUMENT", "NOT_FOUND")
+    elif issubclass(error, AccessError):
+        assert status.http in (401, 403)
+    elif issubclass(error, OverloadedError):
+        assert status == (429, "RESOURCE_EXHAUSTED")
+    else:
         assert status.http >= 500
 
 
