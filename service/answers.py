@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from koine.codes import PAD
 from koine.errors import KoineError
+from service.dictionary import Answer
 from service.errors import item_error
 from service.jobs import Row
-from service.pipeline import Answer
-from service.schemas import Encoding
+from service.schemas import Options
 
 _SMALLEST, _LARGEST = 2.0**-24, 65504.0
 """The f16 range: an active concept stays above 0 and finite."""
@@ -25,10 +25,10 @@ def answer_body(
     dictionary: str,
     ids: Sequence[str],
     answers: Sequence[Answer],
+    options: Options,
     *,
     num_concepts: int,
-    top_k: int | None,
-    encoding: Encoding,
+    labels: Mapping[int, str],
 ) -> bytes:
     """The whole answer of `/v1/encode`."""
     results: list[dict[str, Any]] = []
@@ -36,18 +36,31 @@ def answer_body(
         if isinstance(answer, KoineError):
             results.append({"id": id_, "error": item_error(answer)})
             continue
-        rows = {name: _strongest(row, top_k) for name, row in answer.items()}
-        if encoding == "packed":
+        rows = {name: strongest(row, options.top_k) for name, row in answer.items()}
+        if options.encoding == "packed":
             codes = {name: _packed(row, num_concepts) for name, row in rows.items()}
         else:
             codes = {name: _listed(row) for name, row in rows.items()}
+        if options.names:
+            for name, row in rows.items():
+                codes[name]["names"] = [labels.get(int(c)) for c in row.active_K]
         results.append({"id": id_, "codes": codes})
     answer = {"dictionary": dictionary, "results": results}
     return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _strongest(row: Row, top_k: int | None) -> Row:
-    """The row with everything after the strongest `top_k` padded; its width stays."""
+def packed_bytes(row: Row, num_concepts: int) -> bytes:
+    """Little-endian indices (u16; u32 above 65,536 concepts), then f16 values."""
+    active_K = row.indices_K != PAD
+    width = np.dtype("<u4" if num_concepts > 65_536 else "<u2")
+    ones = np.iinfo(width).max
+    indices_K = np.where(active_K, row.indices_K, ones).astype(width)
+    values_K = np.where(active_K, np.clip(row.values_K, _SMALLEST, _LARGEST), 0).astype("<f2")
+    return indices_K.tobytes() + values_K.tobytes()
+
+
+def strongest(row: Row, top_k: int | None) -> Row:
+    """A row with everything after the strongest `top_k` padded; its width stays."""
     if top_k is None or top_k >= len(row.indices_K):
         return row
     kept_K = np.arange(len(row.indices_K)) < top_k
@@ -69,12 +82,7 @@ def _listed(row: Row) -> dict[str, Any]:
 
 
 def _packed(row: Row, num_concepts: int) -> dict[str, Any]:
-    active_K = row.indices_K != PAD
-    width = np.dtype("<u4" if num_concepts > 65_536 else "<u2")
-    ones = np.iinfo(width).max
-    indices_K = np.where(active_K, row.indices_K, ones).astype(width)
-    values_K = np.where(active_K, np.clip(row.values_K, _SMALLEST, _LARGEST), 0).astype("<f2")
-    packed = base64.b64encode(indices_K.tobytes() + values_K.tobytes()).decode()
+    packed = base64.b64encode(packed_bytes(row, num_concepts)).decode()
     return {"packed": packed, "fvu": _finite(row.fvu)}
 
 

@@ -12,7 +12,7 @@ import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from koine.errors import ArtifactError, SettingsError
-from service.pipeline import open_artifact
+from service.dictionaries import check_artifacts
 from service.routes import create_app
 from service.settings import PREFIX, Settings, read_settings
 
@@ -56,13 +56,13 @@ class ConceptService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Refuses to start, in one sentence, without a whole artifact."""
+        """Refuses to start, in one sentence, without whole artifacts."""
         try:
-            artifact = open_artifact(SETTINGS)
+            paths = check_artifacts(SETTINGS)
         except ArtifactError as error:
             sys.exit(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
-        os.environ[f"{PREFIX}ARTIFACT"] = str(artifact.path.absolute())
+        os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)
 
 
 ConceptService.add_asgi_middleware(OwnRoutes, own=APP)  # pyright: ignore[reportArgumentType]

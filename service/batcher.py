@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from koine.errors import KoineError, NotReadyError, OverloadedError
 from service.metrics import BATCH_ITEMS, DROPPED, LAST_BATCH, QUEUE_ITEMS, STAGE_SECONDS
+from service.timings import Timings
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -31,10 +33,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class _Entry(Generic[ItemT, ResultT]):
-    item: ItemT
-    future: asyncio.Future[ResultT]
+class _Chunk(Generic[ItemT, ResultT]):
+    """Items of one request that wait for one future; batches take any part of it, in order."""
+
+    items: Sequence[ItemT]
+    future: asyncio.Future[list[ResultT | KoineError]]
+    timings: Timings
     queued: float = field(default_factory=time.perf_counter)
+    taken: int = 0
+    results: list[ResultT | KoineError] = field(default_factory=list["ResultT | KoineError"])
+
+
+class _Part(NamedTuple, Generic[ItemT, ResultT]):
+    """What one batch takes of a chunk."""
+
+    chunk: _Chunk[ItemT, ResultT]
+    items: Sequence[ItemT]
 
 
 class Batcher(Generic[ItemT, ResultT]):
@@ -51,11 +65,16 @@ class Batcher(Generic[ItemT, ResultT]):
         max_batch: int,
         max_queue: int,
         wait_s: float,
+        max_wait_s: float = math.inf,
     ) -> None:
+        """`wait_s`: how long an idle session waits for company; `max_wait_s`: how long what is
+        admitted may have to wait for what came before it, by the queue's own estimate."""
         self.name = name
         self._forward = forward
         self._max_batch, self._max_queue, self._wait_s = max_batch, max_queue, wait_s
-        self._queue: deque[_Entry[ItemT, ResultT]] = deque()
+        self._max_wait_s = max_wait_s
+        self._queue: deque[_Chunk[ItemT, ResultT]] = deque()
+        self._waiting = 0
         self._held = 0
         self._seconds_per_item = 0.01
         self._changed = asyncio.Event()
@@ -79,36 +98,64 @@ class Batcher(Generic[ItemT, ResultT]):
             and time.monotonic() - self._beat < STUCK_AFTER_S
         )
 
-    def room(self, items: int) -> None:
-        """Raises `OverloadedError` unless `items` more places are free."""
+    def room(self, items: int, within_s: float = math.inf) -> None:
+        """Raises `OverloadedError` unless `items` more places are free and soon to be served."""
         if self._closing:
             raise NotReadyError("the service is stopping; send the request to another instance")
+        wait_s = self._held * self._seconds_per_item
         if self._held + items > self._max_queue:
             raise OverloadedError(
                 f"the queue `{self.name}` holds {self._held} of at most {self._max_queue} items "
                 f"and has no room for {items} more; send the request again later",
-                self._held * self._seconds_per_item,
+                wait_s,
+            )
+        most_s = min(within_s, self._max_wait_s)
+        if self._held and wait_s > most_s:
+            raise OverloadedError(
+                f"the queue `{self.name}` holds {self._held} items, which take about "
+                f"{wait_s:.2g} s, and a request may wait {most_s:.2g} s; send it again later",
+                wait_s - most_s / 2,
             )
 
     def reserve(self, items: int) -> None:
         """Takes places, all or none. Raises `OverloadedError`."""
         self.room(items)
-        self._hold(items)
+        self.hold(items)
+
+    def hold(self, items: int) -> None:
+        """Takes places, whether there is room or not."""
+        self._held += items
+        assert self._held >= 0
+        QUEUE_ITEMS.labels(self.name).inc(items)
 
     def release(self, items: int) -> None:
         """Gives back places that were reserved and never submitted."""
-        self._hold(-items)
+        self.hold(-items)
         self._changed.set()
 
-    async def submit(self, item: ItemT, *, reserved: bool = True) -> ResultT:
-        """The item's result; raises what is wrong with this very item.
+    async def submit(
+        self, item: ItemT, timings: Timings | None = None, *, reserved: bool = True
+    ) -> ResultT:
+        """The item's result; raises what is wrong with this very item."""
+        (result,) = await self.submit_all([item], timings, reserved=reserved)
+        if isinstance(result, KoineError):
+            raise result
+        return result
 
+    async def submit_all(
+        self, items: Sequence[ItemT], timings: Timings | None = None, *, reserved: bool = True
+    ) -> list[ResultT | KoineError]:
+        """A result for each item in order, or what is wrong with it.
+
+        Large batches of a client are split, small ones merged. Adds to `timings`.
         `reserved=False`: for items that another queue has let in already, past the limit.
         """
         if not reserved:
-            self._hold(1)
-        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Entry(item, future))
+            self.hold(len(items))
+        future: asyncio.Future[list[ResultT | KoineError]]
+        future = asyncio.get_running_loop().create_future()
+        self._queue.append(_Chunk(items, future, timings or Timings()))
+        self._waiting += len(items)
         self._changed.set()
         return await future
 
@@ -122,11 +169,6 @@ class Batcher(Generic[ItemT, ResultT]):
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         self._thread.shutdown(wait=not self._running)
-
-    def _hold(self, items: int) -> None:
-        self._held += items
-        assert self._held >= 0
-        QUEUE_ITEMS.labels(self.name).set(self._held)
 
     async def _run(self) -> None:
         while True:
@@ -151,58 +193,69 @@ class Batcher(Generic[ItemT, ResultT]):
         """Waits, while the session idles, for items that are admitted and still being decoded."""
         await asyncio.sleep(0)  # siblings that are ready in this very turn of the event loop
         deadline = time.monotonic() + self._wait_s
-        while len(self._queue) < min(self._held, self._max_batch):
+        while self._waiting < min(self._held, self._max_batch):
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 return
             await self._change(left_s)
 
-    def _take(self) -> list[_Entry[ItemT, ResultT]]:
-        batch: list[_Entry[ItemT, ResultT]] = []
-        taken = 0
-        while self._queue and len(batch) < self._max_batch:
-            entry = self._queue.popleft()
-            taken += 1
-            if entry.future.done():  # its client left
-                DROPPED.inc()
-            else:
-                batch.append(entry)
+    def _take(self) -> list[_Part[ItemT, ResultT]]:
+        batch: list[_Part[ItemT, ResultT]] = []
+        room, left = self._max_batch, 0
+        while self._queue and room:
+            chunk = self._queue[0]
+            waiting = len(chunk.items) - chunk.taken
+            if chunk.future.done():  # its client left, or its time is up
+                DROPPED.inc(waiting)
+                left += waiting
+                self._queue.popleft()
+                continue
+            count = min(room, waiting)
+            batch.append(_Part(chunk, chunk.items[chunk.taken : chunk.taken + count]))
+            chunk.taken += count
+            room -= count
+            if count == waiting:
+                self._queue.popleft()
+        taken = self._max_batch - room + left
         self._running = bool(batch)
-        self._hold(-taken)
+        self._waiting -= taken
+        self.hold(-taken)
         return batch
 
-    async def _answer(self, batch: list[_Entry[ItemT, ResultT]]) -> None:
+    async def _answer(self, batch: list[_Part[ItemT, ResultT]]) -> None:
         start = time.perf_counter()
-        for entry in batch:
-            STAGE_SECONDS.labels("queue").observe(start - entry.queued)
-        BATCH_ITEMS.labels(self.name).observe(len(batch))
+        for part in batch:
+            waited = start - part.chunk.queued
+            STAGE_SECONDS.labels("queue").observe(waited)
+            part.chunk.timings.queue += waited
+        items = [item for part in batch for item in part.items]
+        BATCH_ITEMS.labels(self.name).observe(len(items))
         loop = asyncio.get_running_loop()
-        results = await loop.run_in_executor(self._thread, self._forward_all, batch)
-        seconds = time.perf_counter() - start
-        STAGE_SECONDS.labels("forward").observe(seconds)
+        results = await loop.run_in_executor(self._thread, self._forward_all, items)
+        end = time.perf_counter()
+        STAGE_SECONDS.labels("forward").observe(end - start)
         LAST_BATCH.labels(self.name).set_to_current_time()
-        self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
+        self._seconds_per_item += 0.2 * ((end - start) / len(items) - self._seconds_per_item)
         self._running = False
-        for entry, result in zip(batch, results, strict=True):
-            if entry.future.done():
-                continue
-            if isinstance(result, KoineError):
-                entry.future.set_exception(result)
-            else:
-                entry.future.set_result(result)
+        first = 0
+        for chunk, part_items in batch:
+            chunk.results += results[first : first + len(part_items)]
+            first += len(part_items)
+            chunk.timings.forward += end - start
+            chunk.queued = end  # what is left of it waits again
+            if len(chunk.results) == len(chunk.items) and not chunk.future.done():
+                chunk.future.set_result(chunk.results)
 
-    def _forward_all(self, batch: list[_Entry[ItemT, ResultT]]) -> list[ResultT | KoineError]:
+    def _forward_all(self, items: list[ItemT]) -> list[ResultT | KoineError]:
         """Results in order, an error in the place of each item at fault. Never raises."""
         try:
-            results: list[ResultT | KoineError] = list(
-                self._forward([entry.item for entry in batch])
-            )
-            assert len(results) == len(batch)
+            results: list[ResultT | KoineError] = list(self._forward(items))
+            assert len(results) == len(items)
             return results
         except Exception as error:  # the edge of the forward thread: the loop must survive
-            if len(batch) > 1:
-                half = len(batch) // 2
-                return self._forward_all(batch[:half]) + self._forward_all(batch[half:])
+            if len(items) > 1:
+                half = len(items) // 2
+                return self._forward_all(items[:half]) + self._forward_all(items[half:])
             if isinstance(error, KoineError):
                 return [error]
             log.exception("the forward pass of `%s` failed for one item", self.name)

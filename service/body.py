@@ -9,21 +9,29 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from koine.errors import RequestError, TooLargeError
+from service.core import Account
 
 T = TypeVar("T")
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises `TooLargeError` before reading more than `max_bytes`."""
+async def read_body(request: Request, max_bytes: int, account: Account) -> bytes:
+    """The whole body, its bytes held by `account`.
+
+    Raises `TooLargeError` before reading more than `max_bytes`, `OverloadedError` before reading
+    more than fits beside the other requests.
+    """
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise _too_large(f"{declared} bytes", max_bytes)
+    if declared.isdigit():
+        if int(declared) > max_bytes:
+            raise _too_large(f"{declared} bytes", max_bytes)
+        account.hold(int(declared))
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > max_bytes:
             raise _too_large("more", max_bytes)
+        account.hold(size)
         chunks.append(chunk)
     if not size:
         raise RequestError("the body is empty; send JSON, a form or an image file")

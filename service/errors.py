@@ -75,6 +75,7 @@ def problem(error: KoineError) -> JSONResponse:
     headers: dict[str, str] = {}
     if isinstance(error, errors.OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["Retry-After-Ms"] = str(max(1, math.ceil(error.retry_after_s * 1000)))
     if isinstance(error, errors.NotReadyError):
         headers["Retry-After"] = "1"
     if isinstance(error, errors.UnauthorizedError):

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
-from koine.codes import Codes
+from koine.codes import PAD, Codes
 from koine.encoder import ConceptEncoder
 from koine.errors import ActivationsError, ImageError, InputError, TextError, UnknownStreamError
 from koine.images import decode_image
@@ -52,6 +52,11 @@ class Row(NamedTuple):
     indices_K: Int32[np.ndarray, "K"]
     values_K: Float32[np.ndarray, "K"]
     fvu: float
+
+    @property
+    def active_K(self) -> Int32[np.ndarray, "K"]:
+        """The concepts alone, without pads."""
+        return self.indices_K[self.indices_K != PAD]
 
 
 class Selection(NamedTuple):

@@ -53,6 +53,8 @@ QUEUE_LIMIT = Gauge(
 )
 DROPPED = Counter("koine_dropped_items_total", "Items whose client left before the forward pass")
 REJECTED = Counter("koine_rejected_requests_total", "Requests answered with 429 or 413", ["reason"])
+DEADLINES = Counter("koine_deadline_missed_total", "Requests that were not answered in time")
+RELOADS = Counter("koine_reloads_total", "Artifacts replaced while serving", ["outcome"])
 LAST_BATCH = Gauge(
     "koine_last_batch_timestamp_seconds", "End of the latest forward pass", ["queue"],
     multiprocess_mode="livemax",
@@ -77,7 +79,9 @@ def prepare(queues: Sequence[str]) -> None:
         STAGE_SECONDS.labels(stage)
     for queue in queues:
         BATCH_ITEMS.labels(queue)
-        QUEUE_ITEMS.labels(queue).set(0)
+        QUEUE_ITEMS.labels(queue).inc(0)
+    for outcome in ("ok", "error"):
+        RELOADS.labels(outcome)
     for reason in REASONS:
         REJECTED.labels(reason)
 

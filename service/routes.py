@@ -20,32 +20,39 @@ from starlette.staticfiles import StaticFiles
 
 import koine
 from koine.encoder import ConceptEncoder
-from koine.errors import KoineError, NotReadyError, OverloadedError, TooLargeError
+from koine.errors import (
+    KoineError,
+    NotReadyError,
+    OverloadedError,
+    RequestError,
+    TooLargeError,
+)
 from service import jobs, metrics, openapi
 from service.answers import answer_body
 from service.body import read_body, unless_gone
+from service.call import Call
+from service.core import Account, Core
 from service.errors import http_problem, problem
 from service.observe import CLIENT_GONE, Observe
-from service.pipeline import Pipeline
 from service.reading import Asked, read_form, read_json, read_raw
 from service.schemas import Health, InfoResponse, Limits, StreamInfo
 from service.settings import Settings
 
 T = TypeVar("T")
+TIMEOUT_HEADER = "koine-timeout-ms"
 INLINE_BYTES = 64 * 1024
 """Bodies up to this size are read in the event loop; a hop to a thread would cost more."""
 
 
 def create_app(settings: Settings) -> Starlette:
-    """The service as an ASGI app; its lifespan loads the artifact in the background."""
+    """The service as an ASGI app; its lifespan loads the artifacts in the background."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        pipeline = app.state.pipeline = Pipeline(settings)
-        loading = asyncio.create_task(pipeline.load())
+        core = app.state.core = Core(settings)
+        await core.start()
         yield
-        loading.cancel()
-        await pipeline.close()
+        await core.close()
 
     app = Starlette(
         routes=_routes(),
@@ -77,49 +84,66 @@ def _routes() -> list[BaseRoute]:
 
 async def encode(request: Request) -> Response:
     """`POST /v1/encode`: items in, codes or an error for each out."""
-    pipeline, settings = _pipeline(request), _settings(request)
-    encoder = pipeline.encoder
-    start = time.perf_counter()
-    read = _reader(request, pipeline, settings.max_items)
-    body = await read_body(request, settings.max_body_bytes)
-    asked = await _run(len(body) > INLINE_BYTES, read, body)
-    metrics.STAGE_SECONDS.labels("read").observe(time.perf_counter() - start)
-    options = asked.options
-    answers = await unless_gone(
-        request, pipeline.encode(asked.items, options.streams, options.mode)
-    )
+    core = _core(request)
+    arrived = time.perf_counter()
+    with core.inflight.account() as account:
+        asked, read_s = await _read(request, core, account)
+        call = Call(items=asked.items, options=asked.options, timeout_s=timeout_of(request))
+        encoded = await unless_gone(request, core.encode(call))
     start = time.perf_counter()
     write = partial(
         answer_body,
-        encoder.artifact.manifest.title,
+        encoded.dictionary.title,
         [item.id for item in asked.items],
-        answers,
-        num_concepts=encoder.num_concepts,
-        top_k=options.top_k,
-        encoding=options.encoding,
+        encoded.answers,
+        asked.options,
+        num_concepts=encoded.dictionary.encoder.num_concepts,
+        labels=encoded.dictionary.labels,
     )
-    content = await _run(len(answers) > 4, write)
+    content = await _run(len(encoded.answers) > 4, write)
     metrics.STAGE_SECONDS.labels("answer").observe(time.perf_counter() - start)
-    for item, answer in zip(asked.items, answers, strict=True):
-        metrics.ITEMS.labels(
-            item.modality, "error" if isinstance(answer, KoineError) else "ok"
-        ).inc()
-    return Response(content, media_type="application/json")
+    encoded.timings.read = read_s
+    encoded.timings.total = time.perf_counter() - arrived
+    headers = {"Server-Timing": encoded.timings.header()}
+    return Response(content, media_type="application/json", headers=headers)
 
 
-def _reader(request: Request, pipeline: Pipeline, max_items: int) -> Callable[[bytes], Asked]:
-    """How to read the body. Raises 415 for a media type that is none of ours."""
+async def _read(request: Request, core: Core, account: Account) -> tuple[Asked, float]:
+    """The request, and how long it took to parse it."""
+    read = _reader(request, core)
+    body = await read_body(request, core.settings.max_body_bytes, account)
+    start = time.perf_counter()
+    asked = await _run(len(body) > INLINE_BYTES, read, body)
+    seconds = time.perf_counter() - start
+    metrics.STAGE_SECONDS.labels("read").observe(seconds)
+    return asked, seconds
+
+
+def timeout_of(request: Request) -> float | None:
+    """What the client will wait, in its `Koine-Timeout-Ms`. Raises `RequestError`."""
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit() and 0 < len(given) < 10 and int(given)):
+        raise RequestError(f"`{TIMEOUT_HEADER}` must be whole milliseconds from 1, got {given!r}")
+    return int(given) / 1000
+
+
+def _reader(request: Request, core: Core) -> Callable[[bytes], Asked]:
+    """How to read the body. Raises 415 for a media type that is none of ours, and
+    `OverloadedError` where the request is sure to be refused."""
+    dictionary, max_items = core.dictionaries.find(), core.settings.max_items
     content_type = request.headers.get("content-type", "application/json")
     media_type = content_type.split(";")[0].strip().lower()
+    query = dict(request.query_params)
+    if media_type.startswith("image/"):
+        dictionary.check_room("image")
+        return partial(read_raw, query=query)
+    dictionary.check_room()
     if media_type == "application/json" or media_type.endswith("+json"):
         return partial(read_json, max_items=max_items)
     if media_type == "multipart/form-data":
-        return partial(
-            read_form, content_type, query=dict(request.query_params), max_items=max_items
-        )
-    if media_type.startswith("image/"):
-        pipeline.check_room_for_image()
-        return partial(read_raw, query=dict(request.query_params))
+        return partial(read_form, content_type, query=query, max_items=max_items)
     raise HTTPException(
         415,
         f"got Content-Type {content_type!r}; send application/json, multipart/form-data or image/*",
@@ -132,10 +156,15 @@ async def _run(in_thread: bool, call: Callable[..., T], *args: object) -> T:
 
 async def info(request: Request) -> Response:
     """`GET /v1/info`: the dictionary, its streams and the limits."""
-    encoder, settings = _pipeline(request).encoder, _settings(request)
+    core = _core(request)
+    settings = core.settings
+    served = core.dictionaries.served
+    asked = core.dictionaries.find(request.query_params.get("dictionary"))
+    encoder = asked.encoder
     manifest = encoder.artifact.manifest
     answer = InfoResponse(
         dictionary=manifest.title,
+        dictionaries=[dictionary.title for dictionary in served],
         digest=encoder.artifact.digest,
         num_concepts=encoder.num_concepts,
         k=encoder.k,
@@ -147,6 +176,9 @@ async def info(request: Request) -> Response:
             pixels=settings.max_pixels,
             text_chars=settings.max_text_chars,
             queue_items=settings.max_queue,
+            inflight_bytes=settings.max_inflight_bytes,
+            wait_seconds=settings.max_wait_s,
+            timeout_seconds=settings.timeout_s,
         ),
         max_batch=settings.max_batch,
         provider=encoder.provider,
@@ -176,14 +208,14 @@ def _stream_info(encoder: ConceptEncoder, name: str) -> StreamInfo:
 
 async def livez(request: Request) -> Response:
     """`GET /livez`: 503 when a loop has died or a forward pass hangs."""
-    if not _pipeline(request).alive:
+    if not _core(request).alive:
         return problem(NotReadyError("a batching loop has stopped; restart the process"))
     return JSONResponse(Health(status="alive").model_dump())
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 503, with the reason, until the artifact is verified and warm."""
-    assert _pipeline(request).encoder  # raises NotReadyError
+    """`GET /readyz`: 503, with the reason, until every artifact is verified and warm."""
+    assert _core(request).dictionaries.served  # raises NotReadyError
     return JSONResponse(Health(status="ready").model_dump())
 
 
@@ -225,9 +257,5 @@ async def _on_gone(request: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_GONE)
 
 
-def _pipeline(request: Request) -> Pipeline:
-    return cast("Pipeline", request.app.state.pipeline)
-
-
-def _settings(request: Request) -> Settings:
-    return cast("Settings", request.app.state.settings)
+def _core(request: Request) -> Core:
+    return cast("Core", request.app.state.core)

@@ -39,6 +39,10 @@ class Options(_Body):
     )
     top_k: int | None = Field(None, ge=1, description="Keep the strongest of the k.")
     encoding: Encoding = "json"
+    names: bool = Field(False, description="Add the concepts' labels, null where unnamed.")
+    dictionary: str | None = Field(
+        None, description="`name` or `name@version`; default: the first that is served."
+    )
 
 
 class EncodeRequest(Options):
@@ -59,6 +63,7 @@ class ItemCodes(BaseModel):
     indices: list[int]
     values: list[float]
     fvu: float | None = Field(description="Fraction of variance unexplained.")
+    names: list[str | None] | None = Field(None, description="Labels, where asked for.")
 
 
 class PackedCodes(BaseModel):
@@ -67,6 +72,7 @@ class PackedCodes(BaseModel):
 
     packed: str
     fvu: float | None
+    names: list[str | None] | None = None
 
 
 class Problem(BaseModel):
@@ -126,12 +132,16 @@ class Limits(BaseModel):
     pixels: int
     text_chars: int
     queue_items: int
+    inflight_bytes: int
+    wait_seconds: float
+    timeout_seconds: float
 
 
 class InfoResponse(BaseModel):
     """Answer of `GET /v1/info`."""
 
     dictionary: str
+    dictionaries: list[str] = Field(description="All that are served, the default first.")
     digest: str = Field(description="SHA-256 of the artifact's manifest.")
     num_concepts: int
     k: int

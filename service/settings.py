@@ -30,8 +30,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    artifact: Path | None = None
-    """Directory that `export` wrote; must be set to serve."""
+    artifact: str | None = None
+    """Directory that `export` wrote, or several with `:` between; the first is the default."""
+    reload_s: float = Field(default=5.0, ge=0, le=3600)
+    """How often the artifacts' manifests are looked at for a newer version; 0 never."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """ONNX Runtime execution provider; `auto` is CUDA where a GPU answers, CPU otherwise."""
     threads: int = Field(default=0, ge=0, le=1024)
@@ -48,10 +50,18 @@ class Settings(BaseSettings):
     """How long an idle session waits for items that are still being decoded."""
     max_queue: int = Field(default=512, ge=1, le=1_000_000)
     """Items that may wait in each queue; more are answered with 429."""
+    max_wait_s: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds that a request may have to wait in a queue, by its own estimate; beyond, 429."""
+    timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    """Seconds until a request that is not answered ends with 504; clients may ask for less."""
+    drain_s: float = Field(default=30.0, ge=0, le=3600)
+    """Seconds that requests under way have to end when the service stops."""
     max_items: int = Field(default=256, ge=1, le=1_000_000)
     """Items of one request."""
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024, le=2**32)
     """Bytes of one request body."""
+    max_inflight_bytes: int = Field(default=256 * 2**20, ge=1024, le=2**40)
+    """Bytes of all requests under way in one process; beyond, 429."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=89_478_485)
     """Width times height of one image; Pillow itself refuses more than the upper bound."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
@@ -65,6 +75,11 @@ class Settings(BaseSettings):
                 f"{self.max_items}: a full request could never be taken"
             )
         return self
+
+    @property
+    def artifacts(self) -> list[Path]:
+        """Every directory in `artifact`."""
+        return [Path(part) for part in (self.artifact or "").split(os.pathsep) if part]
 
 
 def read_settings() -> Settings:

@@ -30,4 +30,6 @@ class Timings:
 
     def header(self) -> str:
         """As the value of HTTP's `Server-Timing`, in milliseconds."""
-        return ", ".join(f"{field.name};dur={getattr(self, field.name) * 1000:.2f}" for field in fields(self))
+        return ", ".join(
+            f"{field.name};dur={getattr(self, field.name) * 1000:.2f}" for field in fields(self)
+        )

@@ -21,7 +21,7 @@ Start = Callable[..., Any]
 @contextmanager
 def serving(artifact: Artifact, **settings: Any) -> Iterator[TestClient]:
     """A client of a ready service with these settings."""
-    app = create_app(Settings(artifact=artifact.path, provider="cpu", threads=1, **settings))
+    app = create_app(Settings(artifact=str(artifact.path), provider="cpu", threads=1, **settings))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

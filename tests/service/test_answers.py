@@ -13,7 +13,7 @@ from koine.codes import PAD
 from koine.errors import ImageError
 from service.answers import answer_body
 from service.jobs import Row
-from service.schemas import Encoding
+from service.schemas import Encoding, Options
 
 
 def row(indices: list[int], values: list[float], fvu: float = 0.5) -> Row:
@@ -21,11 +21,17 @@ def row(indices: list[int], values: list[float], fvu: float = 0.5) -> Row:
 
 
 def answer(
-    codes: Row, *, num_concepts: int = 100, top_k: int | None = None, encoding: Encoding = "json"
+    codes: Row,
+    *,
+    num_concepts: int = 100,
+    top_k: int | None = None,
+    encoding: Encoding = "json",
+    names: bool = False,
 ) -> dict[str, Any]:
     """The answer's codes of the one stream."""
+    options = Options(top_k=top_k, encoding=encoding, names=names)
     body = answer_body(
-        "d@1", ["x"], [{"s": codes}], num_concepts=num_concepts, top_k=top_k, encoding=encoding
+        "d@1", ["x"], [{"s": codes}], options, num_concepts=num_concepts, labels={2: "dog"}
     )
     return json.loads(body)["results"][0]["codes"]["s"]
 
@@ -33,6 +39,13 @@ def answer(
 def test_pads_are_left_out_of_lists() -> None:
     codes = answer(row([5, 2, PAD, PAD], [2.0, 1.0, 0, 0]))
     assert codes == {"indices": [5, 2], "values": [2.0, 1.0], "fvu": 0.5}
+
+
+@pytest.mark.parametrize("encoding", ["json", "packed"])
+def test_names_stand_beside_their_concepts(encoding: Encoding) -> None:
+    codes = row([5, 2, PAD, PAD], [2.0, 1.0, 0, 0])
+    assert answer(codes, encoding=encoding, names=True)["names"] == [None, "dog"]
+    assert answer(codes, encoding=encoding, names=True, top_k=1)["names"] == [None]
 
 
 def test_listed_values_are_the_float32s() -> None:
@@ -72,8 +85,8 @@ def test_an_fvu_that_is_no_number_is_null(fvu: float) -> None:
 
 def test_errors_stand_in_their_item() -> None:
     body = answer_body(
-        "d@1", ["a", "ü"], [ImageError("cut"), {"s": row([1], [1.0])}],
-        num_concepts=9, top_k=None, encoding="json",
+        "d@1", ["a", "ü"], [ImageError("cut"), {"s": row([1], [1.0])}], Options(),
+        num_concepts=9, labels={},
     )  # fmt: skip
     first, second = json.loads(body)["results"]
     assert first == {

@@ -17,7 +17,7 @@ from koine.encoder import ConceptEncoder
 from service import jobs, routes
 from service.jobs import Item
 from service.metrics import QUEUE_ITEMS
-from service.pipeline import Pipeline
+from service.dictionaries import Dictionaries
 from service.routes import create_app
 from service.settings import Settings
 from tests.service.inputs import image_item
@@ -28,7 +28,7 @@ Body = Callable[[httpx.AsyncClient], Awaitable[None]]
 @asynccontextmanager
 async def service(artifact: Artifact, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A ready service and a client in one event loop."""
-    app = create_app(Settings(artifact=artifact.path, provider="cpu", threads=1, **settings))
+    app = create_app(Settings(artifact=str(artifact.path), provider="cpu", threads=1, **settings))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://koine") as client:
@@ -264,16 +264,17 @@ def test_a_bad_item_gives_its_place_back_at_once(
 
 def test_a_request_cancelled_at_its_start_holds_no_place(tiny_artifact: Artifact) -> None:
     async def main() -> None:
-        pipeline = Pipeline(Settings(artifact=tiny_artifact.path, provider="cpu", threads=1))
-        await pipeline.load()
+        settings = Settings(artifact=str(tiny_artifact.path), provider="cpu", threads=1, reload_s=0)
+        dictionaries = Dictionaries(settings)
+        await dictionaries.run()
         items = [Item(id=str(n), text="a dog") for n in range(9)]
-        work = asyncio.create_task(pipeline.encode(items, None, "joint"))
+        work = asyncio.create_task(dictionaries.find().encode(items, None, "joint"))
         await asyncio.sleep(0)  # places are taken, and no item has begun
         assert QUEUE_ITEMS.labels("tiny_text")._value.get() == 9
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
         assert QUEUE_ITEMS.labels("tiny_text")._value.get() == 0
-        await pipeline.close()
+        await dictionaries.close()
 
     asyncio.run(main())
 

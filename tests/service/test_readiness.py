@@ -27,7 +27,7 @@ def test_not_ready_until_warm(tiny_artifact: Artifact, monkeypatch: pytest.Monke
         real(encoder)
 
     monkeypatch.setattr(ConceptEncoder, "warm_up", late)
-    app = create_app(Settings(artifact=tiny_artifact.path, provider="cpu", threads=1))
+    app = create_app(Settings(artifact=str(tiny_artifact.path), provider="cpu", threads=1))
     with TestClient(app) as client:
         for path in ("/readyz", "/v1/info"):
             answer = client.get(path)
@@ -41,7 +41,7 @@ def test_not_ready_until_warm(tiny_artifact: Artifact, monkeypatch: pytest.Monke
 
 
 def test_a_failed_load_stays_the_reason(tmp_path: Path) -> None:
-    app = create_app(Settings(artifact=tmp_path / "nowhere", provider="cpu"))
+    app = create_app(Settings(artifact=str(tmp_path / "nowhere"), provider="cpu"))
     with TestClient(app) as client:
         deadline = time.monotonic() + 20
         while "warmed up" in (detail := problem_of(client.get("/readyz"), 503)):
@@ -54,7 +54,7 @@ def test_a_dead_loop_is_not_alive(tiny_artifact: Artifact) -> None:
     with serving(tiny_artifact) as client:
         assert client.get("/livez").json() == {"status": "alive"}
         app: Any = client.app
-        batcher = app.state.pipeline._batchers["tiny_a"]
+        batcher = app.state.core.dictionaries.find()._batchers["tiny_a"]
         assert client.portal is not None
         client.portal.call(batcher._loop.cancel)
         time.sleep(0.05)

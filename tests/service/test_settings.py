@@ -9,7 +9,7 @@ import pytest
 
 from koine.artifact import Artifact
 from koine.errors import ArtifactError, SettingsError
-from service.pipeline import open_artifact
+from service.dictionaries import check_artifacts
 from service.settings import Settings, read_settings
 
 
@@ -18,7 +18,7 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KOINE_MAX_BATCH", "7")
     monkeypatch.setenv("KOINE_PROVIDER", "cuda")
     settings = read_settings()
-    assert (settings.artifact, settings.max_batch) == (Path("/some/where"), 7)
+    assert (settings.artifact, settings.max_batch) == ("/some/where", 7)
     assert settings.provider == "cuda"
     assert settings.max_items == Settings().max_items
 
@@ -55,7 +55,7 @@ def test_unknown_variables_are_pointed_out(
 
 def test_an_unset_artifact_says_what_to_set() -> None:
     with pytest.raises(ArtifactError, match="KOINE_ARTIFACT is not set; set it to"):
-        open_artifact(Settings())
+        check_artifacts(Settings())
 
 
 def test_a_changed_artifact_is_refused(tiny_artifact: Artifact, tmp_path: Path) -> None:
@@ -65,4 +65,4 @@ def test_a_changed_artifact_is_refused(tiny_artifact: Artifact, tmp_path: Path) 
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(ArtifactError, match=r"decoders\.safetensors was changed"):
-        open_artifact(Settings(artifact=copy))
+        check_artifacts(Settings(artifact=str(copy)))

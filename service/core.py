@@ -1,0 +1,106 @@
+"""What every transport calls: bytes in flight, deadlines, then a dictionary's queues; no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from koine.errors import DeadlineError, KoineError, OverloadedError
+from service import metrics
+from service.call import Call, Encoded
+from service.dictionaries import Dictionaries
+from service.settings import Settings
+from service.timings import Timings
+
+
+class Core:
+    """One process's state, shared by its transports. `start` it in an event loop, `close` it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.dictionaries = Dictionaries(settings)
+        self.inflight = ByteBudget(settings.max_inflight_bytes)
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to load the artifacts; the service is not ready until that is done."""
+        self._running = asyncio.create_task(self.dictionaries.run(), name="dictionaries")
+
+    @property
+    def alive(self) -> bool:
+        """Whether every loop beats; true while loading."""
+        return self.dictionaries.alive
+
+    async def encode(self, call: Call) -> Encoded:
+        """An answer for each item. Raises only what concerns the whole request."""
+        options, timings = call.options, Timings()
+        limit_s = self.settings.timeout_s
+        timeout_s = limit_s if call.timeout_s is None else min(call.timeout_s, limit_s)
+        with self.dictionaries.find(options.dictionary).in_use() as dictionary:
+            start = time.perf_counter()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    answers = await dictionary.encode(
+                        call.items, options.streams, options.mode, timings, timeout_s
+                    )
+            except TimeoutError:
+                metrics.DEADLINES.inc()
+                raise DeadlineError(
+                    f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
+                ) from None
+            timings.total = time.perf_counter() - start
+        for item, answer in zip(call.items, answers, strict=True):
+            failed = isinstance(answer, KoineError)
+            metrics.ITEMS.labels(item.modality, "error" if failed else "ok").inc()
+        return Encoded(dictionary, answers, timings)
+
+    async def close(self) -> None:
+        """Finishes what was let in, then ends every thread and task."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        await self.dictionaries.close()
+
+
+class ByteBudget:
+    """How many bytes of requests may be in memory at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+
+    @contextmanager
+    def account(self) -> Generator[Account]:
+        """An account for one request, settled when the request is over."""
+        account = Account(self)
+        try:
+            yield account
+        finally:
+            self._held -= account.held
+
+    def take(self, count: int) -> None:
+        """Raises `OverloadedError` where they do not fit beside what is held."""
+        # a request alone is bounded by its own limit, and is let in
+        if self._held and self._held + count > self._most:
+            raise OverloadedError(
+                f"requests under way hold {self._held} of at most {self._most} bytes, "
+                f"{count} more do not fit; send the request again later",
+                1.0,
+            )
+        self._held += count
+
+
+class Account:
+    """What one request has taken of the budget."""
+
+    def __init__(self, budget: ByteBudget) -> None:
+        self._budget = budget
+        self.held = 0
+
+    def hold(self, total: int) -> None:
+        """Takes what is missing to `total` bytes. Raises `OverloadedError`."""
+        if total > self.held:
+            self._budget.take(total - self.held)
+            self.held = total

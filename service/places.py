@@ -1,0 +1,61 @@
+"""Places in queues, taken all or none, and work that is left nowhere when one part fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from service.batcher import Batcher
+from service.timings import Timings
+
+T = TypeVar("T")
+
+
+class Places:
+    """The places in queues that one item holds."""
+
+    def __init__(self, queues: Sequence[Batcher[Any, Any]] = ()) -> None:
+        self.left = list(queues)
+
+    async def submit(self, batcher: Batcher[Any, T], item: object, timings: Timings) -> T:
+        """The queue's result; a place that was held for it is the queue's from now on."""
+        reserved = batcher in self.left
+        if reserved:
+            self.left.remove(batcher)
+        return await batcher.submit(item, timings, reserved=reserved)
+
+    def release(self) -> None:
+        """Gives back what was not used."""
+        while self.left:
+            self.left.pop().release(1)
+
+
+def reserve(wanted: Sequence[Batcher[Any, Any]], within_s: float) -> None:
+    """Takes all places or none. Raises `OverloadedError`."""
+    counts = Counter(wanted)
+    for batcher, items in counts.items():
+        batcher.room(items, within_s)
+    for batcher, items in counts.items():
+        batcher.hold(items)
+
+
+async def all_of(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of all, in order; on the first failure or a cancellation none is left running."""
+    tasks = [asyncio.create_task(part) for part in work]
+    if not tasks:
+        return []
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in _failed(done):
+            task.result()
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failed(tasks: set[asyncio.Task[T]]) -> list[asyncio.Task[T]]:
+    return [task for task in tasks if not task.cancelled() and task.exception() is not None]
