@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,16 +14,19 @@ from koine.errors import ArtifactError, SettingsError
 from service.dictionaries import check_artifacts
 from service.routes import create_app
 from service.settings import PREFIX, Settings, read_settings
+from service.telemetry import logs
 
 
 def _settings_or_exit() -> Settings:
     try:
         return read_settings()
     except SettingsError as error:
-        sys.exit(f"koine: {error.title}: {error}")
+        logs.stop(f"koine: {error.title}: {error}")
 
 
+logs.configure(logs.asked_format(), "info")
 SETTINGS = _settings_or_exit()
+logs.configure(SETTINGS.log_format, SETTINGS.log_level)
 APP = create_app(SETTINGS)
 
 
@@ -48,6 +50,7 @@ class OwnRoutes:
     traffic={"timeout": 120},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},  # Koine's own spans tell more, and theirs go nowhere
 )
 @bentoml.asgi_app(APP)
 class ConceptService:
@@ -60,7 +63,7 @@ class ConceptService:
         try:
             paths = check_artifacts(SETTINGS)
         except ArtifactError as error:
-            sys.exit(f"koine: {error.title}: {error}")
+            logs.stop(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
         os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)
 

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from koine.errors import KoineError, NotReadyError, OverloadedError
+from service import telemetry
 from service.metrics import BATCH_ITEMS, DROPPED, LAST_BATCH, QUEUE_ITEMS, STAGE_SECONDS
+from service.telemetry import RequestContext
 from service.timings import Timings
 
 ItemT = TypeVar("ItemT")
@@ -39,6 +41,7 @@ class _Chunk(Generic[ItemT, ResultT]):
     items: Sequence[ItemT]
     future: asyncio.Future[list[ResultT | KoineError]]
     timings: Timings
+    request: RequestContext | None = field(default_factory=telemetry.current)
     queued: float = field(default_factory=time.perf_counter)
     taken: int = 0
     results: list[ResultT | KoineError] = field(default_factory=list["ResultT | KoineError"])
@@ -225,9 +228,9 @@ class Batcher(Generic[ItemT, ResultT]):
     async def _answer(self, batch: list[_Part[ItemT, ResultT]]) -> None:
         start = time.perf_counter()
         for part in batch:
-            waited = start - part.chunk.queued
-            STAGE_SECONDS.labels("queue").observe(waited)
-            part.chunk.timings.queue += waited
+            waited_s = start - part.chunk.queued
+            STAGE_SECONDS.labels("queue").observe(waited_s)
+            part.chunk.timings.queue += waited_s
         items = [item for part in batch for item in part.items]
         BATCH_ITEMS.labels(self.name).observe(len(items))
         loop = asyncio.get_running_loop()
@@ -235,6 +238,8 @@ class Batcher(Generic[ItemT, ResultT]):
         end = time.perf_counter()
         STAGE_SECONDS.labels("forward").observe(end - start)
         LAST_BATCH.labels(self.name).set_to_current_time()
+        waited = [(part.chunk.request, part.chunk.queued) for part in batch]
+        telemetry.forward_pass(self.name, len(items), waited, start, end)
         self._seconds_per_item += 0.2 * ((end - start) / len(items) - self._seconds_per_item)
         self._running = False
         first = 0

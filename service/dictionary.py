@@ -28,7 +28,7 @@ from koine.encoder import ConceptEncoder
 from koine.errors import InputError, KoineError, OverloadedError
 from koine.manifest import CONCEPTS
 from koine.types import Mode
-from service import jobs, metrics
+from service import jobs, metrics, telemetry
 from service.batcher import Batcher
 from service.jobs import Item, Row, Selection, Source
 from service.metrics import HEADS
@@ -204,8 +204,10 @@ class Dictionary:
             except InputError as error:
                 answers[task.n] = error
                 task.places.release()
-        spent.decode = time.perf_counter() - start
+        end = time.perf_counter()
+        spent.decode = end - start
         metrics.STAGE_SECONDS.labels("decode").observe(spent.decode)
+        telemetry.stage("decode", start, end)
         if selections:
             rows = await self._batchers[HEADS].submit_all(list(selections.values()), spent)
             answers.update(zip(selections, rows, strict=True))
@@ -270,8 +272,10 @@ class Dictionary:
             prepared |= await loop.run_in_executor(
                 self._pools.tokenizing, read, item.text, texts, encoder
             )
-        spent.decode = time.perf_counter() - start
+        end = time.perf_counter()
+        spent.decode = end - start
         metrics.STAGE_SECONDS.labels("decode").observe(spent.decode)
+        telemetry.stage("decode", start, end)
         return prepared
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ from koine.errors import (
     RequestError,
     TooLargeError,
 )
-from service import jobs, metrics, openapi
+from service import jobs, metrics, openapi, telemetry
 from service.answers import answer_body
 from service.body import read_body, unless_gone
 from service.call import Call
@@ -49,15 +49,17 @@ def create_app(settings: Settings) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        core = app.state.core = Core(settings)
-        await core.start()
-        yield
-        await core.close()
+        async with telemetry.running(settings):
+            core = app.state.core = Core(settings)
+            await core.start()
+            yield
+            await core.close()
 
+    routes = _routes()
     app = Starlette(
-        routes=_routes(),
+        routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Observe)],
+        middleware=[Middleware(Observe, routes=routes)],
         exception_handlers={
             KoineError: _on_error,
             HTTPException: _on_http_error,
@@ -101,9 +103,11 @@ async def encode(request: Request) -> Response:
         labels=encoded.dictionary.labels,
     )
     content = await _run(len(encoded.answers) > 4, write)
-    metrics.STAGE_SECONDS.labels("answer").observe(time.perf_counter() - start)
+    end = time.perf_counter()
+    metrics.STAGE_SECONDS.labels("answer").observe(end - start)
+    telemetry.stage("answer", start, end)
     encoded.timings.read = read_s
-    encoded.timings.total = time.perf_counter() - arrived
+    encoded.timings.total = end - arrived
     headers = {"Server-Timing": encoded.timings.header()}
     return Response(content, media_type="application/json", headers=headers)
 
@@ -114,9 +118,10 @@ async def _read(request: Request, core: Core, account: Account) -> tuple[Asked, 
     body = await read_body(request, core.settings.max_body_bytes, account)
     start = time.perf_counter()
     asked = await _run(len(body) > INLINE_BYTES, read, body)
-    seconds = time.perf_counter() - start
-    metrics.STAGE_SECONDS.labels("read").observe(seconds)
-    return asked, seconds
+    end = time.perf_counter()
+    metrics.STAGE_SECONDS.labels("read").observe(end - start)
+    telemetry.stage("read", start, end)
+    return asked, end - start
 
 
 def timeout_of(request: Request) -> float | None:

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     """Width times height of one image; Pillow itself refuses more than the upper bound."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
+    log_format: Literal["text", "json"] = "text"
+    """What the log's lines are: for people, or a JSON object each."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests get a line: none, those that the service failed, or every one."""
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:
