@@ -12,7 +12,7 @@ import contextlib
 import os
 import select
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from queue import Empty, SimpleQueue
 
 STDOUT = 1
@@ -22,6 +22,7 @@ CLOSE_S = 1.0
 _CHUNK = 4096
 """Bytes that Linux writes into a pipe in one piece: lines of several workers stay whole."""
 _RETRY_MS = 1000
+"""How long a descriptor that does not block may take nothing."""
 
 
 class LineWriter:
@@ -35,6 +36,9 @@ class LineWriter:
         self._torn = False
         self._stalled = False
         self._dropped = 0
+        self._told = 0
+        self.notice: Callable[[int], str] | None = None
+        """The line that tells how many were dropped, once lines can be written again."""
 
     @property
     def dropped(self) -> int:
@@ -93,25 +97,33 @@ class LineWriter:
 
     def _write(self, data: bytes, count: int) -> None:
         with self._lock:
-            if self._torn:
-                data = b"\n" + data
-            left = data
-            try:
-                while left:
-                    left = left[self._write_some(left) :]
-                self._torn = False
-            except OSError:  # disk full, pipe closed: there is nowhere to say so
-                self._torn = self._torn or len(left) < len(data)
+            if not self._write_all(data):
                 self._dropped += count
+            elif (lost := self._dropped - self._told) and self.notice is not None:
+                notice = (self.notice(lost) + "\n").encode()
+                self._told += lost if self._write_all(notice) else 0
+
+    def _write_all(self, data: bytes) -> bool:
+        """Whether it could be written."""
+        left = data = b"\n" + data if self._torn else data
+        try:
+            while left:
+                left = left[self._write_some(left) :]
+        except OSError:  # disk full, pipe closed: there is nowhere to say so
+            self._torn = self._torn or len(left) < len(data)
+            return False
+        self._torn = False
+        return True
 
     def _write_some(self, data: bytes) -> int:
-        try:
-            return os.write(self._fd, data)
-        except BlockingIOError:  # somebody made the descriptor non-blocking
-            poll = select.poll()
-            poll.register(self._fd, select.POLLOUT)
-            poll.poll(_RETRY_MS)
-            return os.write(self._fd, data)
+        while True:
+            try:
+                return os.write(self._fd, data)
+            except BlockingIOError:  # somebody made the descriptor non-blocking
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                if not poll.poll(_RETRY_MS):
+                    raise
 
 
 WRITER = LineWriter()

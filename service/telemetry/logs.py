@@ -34,7 +34,7 @@ class LineHandler(logging.Handler):
     def __init__(self, writer: lines.LineWriter) -> None:
         super().__init__()
         self._writer = writer
-        self._dropped = 0
+        writer.notice = self._notice
         self.addFilter(_Sparse())
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -46,17 +46,11 @@ class LineHandler(logging.Handler):
                 record.name, logging.ERROR, "", 0, "a log record could not be formatted", (), None
             )
             line = self.format(fault)
-        self._tell_dropped()
         self._writer.put(line)
 
-    def _tell_dropped(self) -> None:
-        dropped = self._writer.dropped
-        if dropped == self._dropped:
-            return
-        lost, self._dropped = dropped - self._dropped, dropped
+    def _notice(self, lost: int) -> str:
         message = f"{lost} lines of the log could not be written and are lost"
-        record = logging.LogRecord(__name__, logging.WARNING, "", 0, message, (), None)
-        self._writer.put(self.format(record))
+        return self.format(logging.LogRecord(__name__, logging.WARNING, "", 0, message, (), None))
 
 
 class _Sparse(logging.Filter):

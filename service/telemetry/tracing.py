@@ -134,5 +134,5 @@ def _processor(environment: Mapping[str, str]) -> SpanProcessor | None:
     except Exception:  # the edge to a library: whatever it dislikes, requests must be served
         log.exception("no traces are sent: the OTEL_* variables cannot be used")
         return None
-    log.info("traces go to %s", endpoint.split("@")[-1])
+    log.info("traces go to %s", endpoint.split("@")[-1].split("?")[0])  # neither may hold secrets
     return processor

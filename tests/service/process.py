@@ -21,7 +21,9 @@ BENTOML = Path(sys.executable).with_name("bentoml")
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """This process's environment with another BentoML home and only these settings."""
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "PROMETHEUS_"))}
+    kept = {
+        n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "OTEL_", "PROMETHEUS_"))
+    }
     return kept | {
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -57,8 +59,9 @@ def bentoml_serve(
     command: tuple[str, ...] = (str(BENTOML), "serve", "service.app:ConceptService"),
     folder: Path = ROOT,
     ready_within_s: float = 90,
+    output: int | None = None,
 ) -> Iterator[Server]:
-    """A ready server, which is stopped at the end."""
+    """A ready server, which is stopped at the end; it prints into `output`, or its log."""
     port = free_port()
     log = home / "server.log"
     with log.open("wb") as out:
@@ -66,8 +69,8 @@ def bentoml_serve(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder,
             env=environment(home, **settings),
-            stdout=out,
-            stderr=out,
+            stdout=out if output is None else output,
+            stderr=out if output is None else output,
             start_new_session=True,
         )
     try:
