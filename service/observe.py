@@ -115,7 +115,8 @@ def _templates(routes: Sequence[BaseRoute], prefix: str = "") -> list[tuple[str,
     found: list[tuple[str, BaseRoute]] = []
     for route in routes:
         if isinstance(route, Route | Mount):
-            template = prefix + route.path
+            # without the convertors: `/v1/concepts/{id}`, whatever an id may be
+            template = prefix + (route.path_format if isinstance(route, Route) else route.path)
             if template not in PROBES:
                 found.append((template, route))
             if isinstance(route, Mount):
