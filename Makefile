@@ -6,7 +6,7 @@ export BENTOML_DO_NOT_TRACK := True
 # idle threads that spin starve their neighbours
 export OMP_WAIT_POLICY := passive
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve bench-training check format test test-slow system-packages
+.PHONY: help setup lock proto demo serve bench-training check format test test-slow system-packages
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,6 +22,9 @@ lock:  ## resolve requirements/*.in into hash-locked requirements/*.lock
 	  constraint=$$([ $$name = dev ] || echo "-c requirements/dev.lock"); \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    $$constraint requirements/$$name.in -o requirements/$$name.lock; done
+
+proto: setup  ## make the gRPC stubs from their .proto files
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $$(git ls-files '*.proto')
 
 demo: setup  ## the whole product on the built-in corpus, then a running server (DEMO_EXIT=1 stops it)
 	@$(BIN)/python -m training demo --out runs/demo

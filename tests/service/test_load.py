@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from service import jobs, routes
+from service.dictionaries import Dictionaries
 from service.jobs import Item
 from service.metrics import QUEUE_ITEMS
-from service.dictionaries import Dictionaries
 from service.routes import create_app
 from service.settings import Settings
 from tests.service.inputs import image_item
