@@ -188,7 +188,7 @@ class Dictionary:
             for task in tasks:  # those that a cancellation kept from starting
                 task.places.release()
         if timings is not None:
-            timings.slowest(task.spent for task in tasks)
+            timings.add_slowest(task.spent for task in tasks)
         answers = {n: answer for part in parts for n, answer in part.items()}
         return [answers[n] for n in range(len(items))]
 
@@ -228,7 +228,7 @@ class Dictionary:
                     for (name, item), spent in zip(prepared.items(), several, strict=True)
                 ]
             )
-            task.spent.slowest(several)
+            task.spent.add_slowest(several)
             acts |= dict(zip(prepared, rows, strict=True))
             return await places.submit(self._batchers[HEADS], Selection(acts, mode), task.spent)
         except KoineError as error:

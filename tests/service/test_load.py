@@ -26,9 +26,10 @@ Body = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
 @asynccontextmanager
-async def service(artifact: Artifact, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def service(artifact: Artifact | str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A ready service and a client in one event loop."""
-    app = create_app(Settings(artifact=str(artifact.path), provider="cpu", threads=1, **settings))
+    path = artifact if isinstance(artifact, str) else str(artifact.path)
+    app = create_app(Settings(artifact=path, provider="cpu", threads=1, **settings))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://koine") as client:
