@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -117,7 +118,7 @@ def test_bytes_in_flight_are_bounded(
     run(tiny_artifact, body, max_inflight_bytes=20_000)
 
 
-async def _slowly(data: bytes) -> Any:
+async def _slowly(data: bytes) -> AsyncGenerator[bytes]:
     for start in range(0, len(data), 1000):
         yield data[start : start + 1000]
 
