@@ -76,11 +76,15 @@ def load(path: Path, settings: Settings) -> Loaded:
 
 
 class Dictionary:
-    """`start` it in an event loop, `encode`, `close` it."""
+    """`start` it in an event loop, `encode`, `close` it.
+
+    `labels` are those of the named concepts, by id.
+    """
 
     def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
         encoder, self.concepts = loaded
         self.encoder = encoder
+        self.labels = {c.id: c.label for c in self.concepts if c.label is not None}
         self._settings, self._pools = settings, pools
         self._users = 0
         batcher = partial(
@@ -106,11 +110,6 @@ class Dictionary:
     def title(self) -> str:
         """`name@version`."""
         return self.encoder.artifact.manifest.title
-
-    @property
-    def labels(self) -> dict[int, str]:
-        """What the named concepts are called."""
-        return {c.id: c.label for c in self.concepts if c.label is not None}
 
     @property
     def queues(self) -> list[str]:

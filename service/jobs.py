@@ -167,9 +167,10 @@ def read_activations(
             f"stream `{name}` takes {d_in} activations per item, got {len(values_D)}"
         )
     with np.errstate(over="ignore"):
-        acts_D = values_D.astype(np.float32)
-    odd = int((~np.isfinite(acts_D)).sum())
-    if odd:
+        acts_D = values_D.astype(np.float32, copy=False)
+    finite_D = np.isfinite(acts_D)
+    if not finite_D.all():
+        odd = int((~finite_D).sum())
         raise ActivationsError(
             f"the activations of stream `{name}` have {odd} values that are NaN, infinite or "
             "beyond float32; send finite numbers"
