@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +26,11 @@ from koine.concepts import Concept, read_concepts
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError, KoineError, OverloadedError
 from koine.manifest import CONCEPTS
+from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs, metrics
 from service.batcher import Batcher
+from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item, Row, Selection, Source
 from service.metrics import HEADS
 from service.places import Places, all_of, reserve
@@ -47,7 +48,7 @@ class Pools:
     """The threads that decode images and tokenize texts, for every dictionary."""
 
     def __init__(self, settings: Settings) -> None:
-        threads = settings.decode_threads or os.cpu_count() or 1
+        threads = settings.decode_threads or cores_of_worker(settings.workers)
         self.decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.tokenizing = ThreadPoolExecutor(threads, thread_name_prefix="tokenize")
 
@@ -69,7 +70,8 @@ def load(path: Path, settings: Settings) -> Loaded:
     encoder = ConceptEncoder(
         Artifact.open(path, verify=True),
         providers=_PROVIDERS[settings.provider],
-        threads=settings.threads,
+        threads=settings.threads or cores_of_worker(settings.workers),
+        gpu=gpu_of_worker(cuda_devices()),
     )
     encoder.warm_up()
     return Loaded(encoder, read_concepts(encoder.artifact.file(CONCEPTS)))

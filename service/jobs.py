@@ -15,6 +15,7 @@ from koine.codes import PAD, Codes
 from koine.encoder import ConceptEncoder
 from koine.errors import ActivationsError, ImageError, InputError, TextError, UnknownStreamError
 from koine.images import decode_image
+from koine.sessions import CPU
 from koine.streams import TextPreprocess
 from koine.texts import Tokens
 from koine.types import ActsND, ImageHWC, Mode
@@ -182,6 +183,18 @@ def backbone_batch(
     name: str, batch: Sequence[ImageHWC | Tokens], encoder: ConceptEncoder
 ) -> ActsND:
     """Activations of images or texts that share a stream."""
+    missing = _missing_to_bucket(len(batch), encoder.provider)
+    filled = [*batch, *[batch[-1]] * missing]
+    return _activations(name, filled, encoder)[: len(batch)]
+
+
+def _missing_to_bucket(items: int, provider: str) -> int:
+    """What is missing to the next power of two, on a GPU: a new batch size costs it a search for
+    kernels and new memory, a filled one little. A CPU would only compute more."""
+    return 0 if provider == CPU else (1 << (items - 1).bit_length()) - items
+
+
+def _activations(name: str, batch: Sequence[ImageHWC | Tokens], encoder: ConceptEncoder) -> ActsND:
     tokens = [item for item in batch if isinstance(item, Tokens)]
     if not tokens:
         return encoder.activations(name, np.stack([np.asarray(item) for item in batch]))

@@ -37,9 +37,9 @@ class Settings(BaseSettings):
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """ONNX Runtime execution provider; `auto` is CUDA where a GPU answers, CPU otherwise."""
     threads: int = Field(default=0, ge=0, le=1024)
-    """Threads of each graph; 0 takes every core."""
+    """Threads of each graph; 0 takes every core, or a worker's share of them."""
     decode_threads: int = Field(default=0, ge=0, le=256)
-    """Threads that decode images, and as many that tokenize; 0 takes one per core each."""
+    """Threads that decode images, and as many that tokenize; 0 takes one per core of the worker."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve; each loads the artifact and has its own queues."""
     http_port: int = Field(default=3000, ge=0, le=65535)
