@@ -33,7 +33,7 @@ from service.batcher import Batcher
 from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item, Row, Selection, Source
 from service.metrics import HEADS
-from service.places import Places, all_of, reserve
+from service.places import Places, all_of, each_of, reserve
 from service.settings import Settings
 from service.timings import Timings
 
@@ -41,6 +41,8 @@ Answer = dict[str, Row] | KoineError
 """An item's codes by stream, or why there are none."""
 Plan = dict[str, Source] | InputError
 """Where each stream of an item's answer comes from, or why there is none."""
+INLINE_CHARS = 1000
+"""Texts up to this length are tokenized in the event loop; a hop to a thread would cost more."""
 _PROVIDERS = {"auto": None, "cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
 
 
@@ -208,7 +210,7 @@ class Dictionary:
         spent.decode = time.perf_counter() - start
         metrics.STAGE_SECONDS.labels("decode").observe(spent.decode)
         if selections:
-            rows = await self._batchers[HEADS].submit_all(list(selections.values()), spent)
+            rows = await self._batchers[HEADS].enqueue(list(selections.values()), spent)
             answers.update(zip(selections, rows, strict=True))
         return answers
 
@@ -223,15 +225,17 @@ class Dictionary:
             acts = self._read_activations(task)
             prepared = await self._prepare(task.item, plan, task.spent)
             several = [Timings() for _ in prepared]
-            rows = await all_of(
+            rows = await each_of(
                 [
-                    places.submit(self._batchers[name], item, spent)
+                    places.enqueue(self._batchers[name], item, spent)
                     for (name, item), spent in zip(prepared.items(), several, strict=True)
                 ]
             )
             task.spent.add_slowest(several)
             acts |= dict(zip(prepared, rows, strict=True))
-            return await places.submit(self._batchers[HEADS], Selection(acts, mode), task.spent)
+            selection = Selection(acts, mode)
+            (rows,) = await each_of([places.enqueue(self._batchers[HEADS], selection, task.spent)])
+            return rows
         except KoineError as error:
             return error
         finally:
@@ -267,10 +271,11 @@ class Dictionary:
             )
         if texts:
             assert item.text is not None
-            read = partial(jobs.read_text, max_chars=settings.max_text_chars)
-            prepared |= await loop.run_in_executor(
-                self._pools.tokenizing, read, item.text, texts, encoder
-            )
+            read = partial(jobs.read_text, item.text, texts, encoder, settings.max_text_chars)
+            if len(item.text) <= INLINE_CHARS:
+                prepared |= read()
+            else:
+                prepared |= await loop.run_in_executor(self._pools.tokenizing, read)
         spent.decode = time.perf_counter() - start
         metrics.STAGE_SECONDS.labels("decode").observe(spent.decode)
         return prepared

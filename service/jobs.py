@@ -144,7 +144,12 @@ def read_image(
 ) -> dict[str, ImageHWC]:
     """The pixels that each of the streams reads, from one decoding. Raises `ImageError`."""
     decoded = decode_image(image_bytes(image), max_pixels=max_pixels)
-    return {name: encoder.preprocess(name, decoded) for name in names}
+    made: dict[object, ImageHWC] = {}  # streams often share their preprocessing
+    for name in names:
+        spec = encoder.streams[name].preprocess
+        if spec not in made:
+            made[spec] = encoder.preprocess(name, decoded)
+    return {name: made[encoder.streams[name].preprocess] for name in names}
 
 
 def read_text(

@@ -217,7 +217,7 @@ def test_large_chunks_are_split_and_small_ones_merged() -> None:
         await asyncio.sleep(0.1)
         batcher.reserve(7)
         timings = Timings()
-        chunks = [batcher.submit_all(range(5), timings), batcher.submit_all([5, 6])]
+        chunks = [batcher.enqueue(range(5), timings), batcher.submit_all([5, 6])]
         work = [asyncio.create_task(chunk) for chunk in chunks]
         await asyncio.sleep(0.02)
         forward.go.set()
@@ -236,8 +236,8 @@ def test_what_is_left_of_a_chunk_whose_client_left_is_dropped() -> None:
         forward.go.clear()
         before = DROPPED._value.get()
         batcher.reserve(8)
-        gone = asyncio.create_task(batcher.submit_all(range(6)))
-        stays = asyncio.create_task(batcher.submit_all([6, 7]))
+        gone = batcher.enqueue(range(6))
+        stays = batcher.enqueue([6, 7])
         await asyncio.sleep(0.1)  # four of the first six are under way
         gone.cancel()
         await asyncio.sleep(0.02)
@@ -254,7 +254,7 @@ def test_what_is_left_of_a_chunk_whose_client_left_is_dropped() -> None:
 def test_errors_of_a_chunk_stand_in_their_places() -> None:
     async def body(batcher: Batcher[int, int]) -> None:
         batcher.reserve(6)
-        results = await batcher.submit_all([0, -1, 2, 3, -2, 5])
+        results = await batcher.enqueue([0, -1, 2, 3, -2, 5])
         assert [results[n] for n in (0, 2, 3, 5)] == [0, 4, 6, 10]
         assert isinstance(results[1], ActivationsError)
         assert type(results[4]) is KoineError
