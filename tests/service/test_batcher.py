@@ -217,8 +217,7 @@ def test_large_chunks_are_split_and_small_ones_merged() -> None:
         await asyncio.sleep(0.1)
         batcher.reserve(7)
         timings = Timings()
-        chunks = [batcher.enqueue(range(5), timings), batcher.submit_all([5, 6])]
-        work = [asyncio.create_task(chunk) for chunk in chunks]
+        work = [batcher.enqueue(range(5), timings), batcher.enqueue([5, 6])]
         await asyncio.sleep(0.02)
         forward.go.set()
         assert await asyncio.gather(first, *work) == [[200], [0, 2, 4, 6, 8], [10, 12]]
