@@ -55,8 +55,8 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Of the whole secret, with its prefix."""
     scopes: Annotated[list[Scope], Field(min_length=1)]
     expires: AwareDatetime | None = None
