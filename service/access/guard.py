@@ -26,15 +26,15 @@ STATE = "key"
 class Rule(NamedTuple):
     """What the requests to some paths need."""
 
-    paths: str
-    """A regular expression of the whole path."""
+    paths: re.Pattern[str]
+    """What the whole path must match."""
     methods: frozenset[str]
     scope: Scope | None
     """None needs no key."""
 
 
 def _rule(methods: str, paths: str, scope: Scope | None) -> Rule:
-    return Rule(paths, frozenset(methods.split()), scope)
+    return Rule(re.compile(paths), frozenset(methods.split()), scope)
 
 
 RULES = (
@@ -49,21 +49,18 @@ RULES = (
 )
 """The first rule that fits path and method counts. `.` fits no line feed, with which a path could
 mean one thing here and another to a router."""
+_METRICS = {auth: _rule("GET HEAD", "/metrics", "read" if auth else None) for auth in (False, True)}
 
 
 def rule_of(path: str, method: str, *, metrics_auth: bool = False) -> Rule | set[str]:
     """What a request needs; where no rule has its method, the methods that the path has."""
     methods: set[str] = set()
-    for rule in (_metrics_rule(metrics_auth), *RULES):
-        if re.fullmatch(rule.paths, path):
+    for rule in (_METRICS[metrics_auth], *RULES):
+        if rule.paths.fullmatch(path):
             if method in rule.methods:
                 return rule
             methods |= rule.methods
     return methods
-
-
-def _metrics_rule(auth: bool) -> Rule:
-    return _rule("GET HEAD", "/metrics", "read" if auth else None)
 
 
 class Guard:

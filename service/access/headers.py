@@ -48,6 +48,7 @@ class SecurityHeaders:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
                 _add(MutableHeaders(scope=message), scope)
             await send(message)
 
@@ -62,7 +63,7 @@ def _add(headers: MutableHeaders, scope: Scope) -> None:
     headers["Content-Security-Policy"] = DOCS_POLICY if path == "/docs" else API_POLICY
     if path.startswith(("/v1/", "/v2/")):
         headers.setdefault("Cache-Control", "no-store")
-    if scope["scheme"] == "https":
+    if scope.get("scheme") == "https":
         headers["Strict-Transport-Security"] = HSTS
 
 

@@ -38,11 +38,11 @@ class Authority:
         self._run("pkey", "-in", str(key), "-aes256", "-passout", "pass:word", "-out", str(out))
         return out
 
-    def trust(self, *pair: Path) -> ssl.SSLContext:
+    def trust(self, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
         """How a client trusts the authority, with a certificate of its own where one is given."""
         context = ssl.create_default_context(cafile=str(self.ca))
-        if pair:
-            context.load_cert_chain(*pair)
+        if cert is not None:
+            context.load_cert_chain(cert, key)
         return context
 
     def _run(self, *words: str) -> None:

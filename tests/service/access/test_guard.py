@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic import ValidationError
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from koine.artifact import Artifact
+from koine.errors import SettingsError
 from service.access.guard import Rule, rule_of
 from service.access.headers import HSTS
 from service.access.keys import SCOPES, Scope, new_secret
@@ -228,6 +230,12 @@ def test_pages_of_configured_origins_may_call(
         assert client.options("/v1/encode", headers=other).status_code == 400
 
 
+@pytest.mark.parametrize("origins", ["a.example", "https://a.example/page", "", "*, *", "file://x"])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(ValidationError, match="cors_origins"):
+        Settings(cors_origins=origins)
+
+
 def test_metrics_can_need_a_key(tiny_artifact: Artifact, keys: dict[str, str]) -> None:
     with serving(tiny_artifact, keys_file=keys["file"], metrics_auth=True) as client:
         problem_of(client.get("/metrics"), 401)
@@ -237,5 +245,5 @@ def test_metrics_can_need_a_key(tiny_artifact: Artifact, keys: dict[str, str]) -
 def test_a_file_that_cannot_be_used_stops_the_app(tmp_path: Path) -> None:
     broken = tmp_path / "keys.jsonl"
     broken.write_text("{")
-    with pytest.raises(Exception, match="line 1"):
+    with pytest.raises(SettingsError, match="line 1"):
         create_app(Settings(keys_file=broken))

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -32,7 +33,8 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def settings_of(signed: Authority, **names: str) -> Settings:
-    return Settings(**{setting: signed.folder / name for setting, name in names.items()})
+    files: dict[str, Any] = {setting: signed.folder / name for setting, name in names.items()}
+    return Settings(**files)
 
 
 def test_none_is_no_tls() -> None:
