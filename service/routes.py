@@ -24,10 +24,15 @@ from koine.errors import (
     KoineError,
     NotReadyError,
     OverloadedError,
+    RateLimitError,
     RequestError,
     TooLargeError,
 )
 from service import jobs, metrics, openapi
+from service.access import redact
+from service.access.access import Access
+from service.access.guard import Guard
+from service.access.headers import SecurityHeaders, cors
 from service.answers import answer_body
 from service.body import read_body, unless_gone
 from service.call import Call
@@ -47,17 +52,27 @@ INLINE_BYTES = 64 * 1024
 def create_app(settings: Settings) -> Starlette:
     """The service as an ASGI app; its lifespan loads the artifacts in the background."""
 
+    access = Access.of(settings)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        redact.install()
+        await access.start()
         core = app.state.core = Core(settings)
         await core.start()
         yield
         await core.close()
+        await access.close()
 
     app = Starlette(
         routes=_routes(),
         lifespan=lifespan,
-        middleware=[Middleware(Observe)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(Observe),
+            *cors(settings),
+            Middleware(Guard, access=access, metrics_auth=settings.metrics_auth),
+        ],
         exception_handlers={
             KoineError: _on_error,
             HTTPException: _on_http_error,
@@ -65,6 +80,7 @@ def create_app(settings: Settings) -> Starlette:
         },
     )
     app.state.settings = settings
+    app.state.access = access
     return app
 
 
@@ -88,6 +104,7 @@ async def encode(request: Request) -> Response:
     arrived = time.perf_counter()
     with core.inflight.account() as account:
         asked, read_s = await _read(request, core, account)
+        request.app.state.access.spend(request.state.key, len(asked.items))
         call = Call(items=asked.items, options=asked.options, timeout_s=timeout_of(request))
         encoded = await unless_gone(request, core.encode(call))
     start = time.perf_counter()
@@ -237,7 +254,8 @@ async def show_docs(request: Request) -> Response:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, KoineError)
-    if isinstance(error, OverloadedError):
+    # what a key is refused is counted where it is refused
+    if isinstance(error, OverloadedError) and not isinstance(error, RateLimitError):
         metrics.REJECTED.labels("queue_full").inc()
     if isinstance(error, TooLargeError):
         metrics.REJECTED.labels("too_large").inc()

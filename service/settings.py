@@ -21,6 +21,7 @@ from koine.images import MAX_PIXELS
 PREFIX = "KOINE_"
 _KUBERNETES = re.compile(r"KOINE_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """What Kubernetes puts into pods beside a Service called `koine`."""
+_ORIGINS = r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)$"
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,19 @@ class Settings(BaseSettings):
     """Width times height of one image; Pillow itself refuses more than the upper bound."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
+    keys_file: Path | None = None
+    """File of API keys that `python -m service.access` writes; without one everybody is let in."""
+    metrics_auth: bool = False
+    """Whether `/metrics` needs a key with the scope `read`."""
+    cors_origins: str | None = Field(default=None, pattern=_ORIGINS)
+    """Origins whose pages may call the service, with commas between, or `*`; none by default."""
+    tls_cert: Path | None = None
+    """PEM file with the server's certificate and its chain; with `tls_key` both transports use it.
+    """
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+    tls_client_ca: Path | None = None
+    """PEM file of authorities; when set, clients must show a certificate that one has signed."""
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:
@@ -80,6 +94,11 @@ class Settings(BaseSettings):
     def artifacts(self) -> list[Path]:
         """Every directory in `artifact`."""
         return [Path(part) for part in (self.artifact or "").split(os.pathsep) if part]
+
+    @property
+    def origins(self) -> list[str]:
+        """Every origin in `cors_origins`."""
+        return [part.strip() for part in (self.cors_origins or "").split(",") if part.strip()]
 
 
 def read_settings() -> Settings:

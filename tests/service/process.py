@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -57,13 +58,15 @@ def bentoml_serve(
     command: tuple[str, ...] = (str(BENTOML), "serve", "service.app:ConceptService"),
     folder: Path = ROOT,
     ready_within_s: float = 90,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Server]:
-    """A ready server, which is stopped at the end."""
+    """A ready server, which is stopped at the end; `tls` is how its client trusts it."""
     port = free_port()
     log = home / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--host", host, "--port", str(port)],
             cwd=folder,
             env=environment(home, **settings),
             stdout=out,
@@ -71,7 +74,8 @@ def bentoml_serve(
             start_new_session=True,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30, verify=tls or True) as client:
             server = Server(client, process, log)
             wait_until_ready(_Patient(server), ready_within_s)
             yield server
