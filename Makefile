@@ -6,7 +6,7 @@ export BENTOML_DO_NOT_TRACK := True
 # idle threads that spin starve their neighbours
 export OMP_WAIT_POLICY := passive
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo serve bench-training check format test test-slow system-packages
+.PHONY: help setup lock proto demo serve bench-training check format test test-slow system-packages
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,9 @@ lock:  ## resolve requirements/*.in into hash-locked requirements/*.lock
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    $$constraint requirements/$$name.in -o requirements/$$name.lock; done
 
+proto: setup  ## make the gRPC stubs from their .proto files
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $$(git ls-files '*.proto')
+
 demo: setup  ## the whole product on the built-in corpus, then a running server (DEMO_EXIT=1 stops it)
 	@$(BIN)/python -m training demo --out runs/demo
 
@@ -32,9 +35,9 @@ serve: setup  ## serve ARTIFACT over HTTP on port 3000
 bench-training: setup  ## measure training against its baselines; results into benchmarks/
 	@$(BIN)/python -m benchmarks.training
 
-check: setup  ## format, lint, types, import contracts, docs
+check: setup  ## format, lint, types, import contracts, docs, known vulnerabilities
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \
-	$(BIN)/pytest -q tests/test_docs.py
+	$(BIN)/pytest -q tests/test_docs.py && $(BIN)/python requirements/audit.py requirements/serving.lock
 
 format: setup  ## put the code into the project's format
 	@$(BIN)/ruff check --fix-only -q . ; $(BIN)/ruff format -q .

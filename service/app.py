@@ -6,28 +6,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from koine.errors import ArtifactError, SettingsError
+from service.access.tls import bento_ssl
 from service.dictionaries import check_artifacts
 from service.routes import create_app
-from service.settings import PREFIX, Settings, read_settings
+from service.settings import PREFIX, read_settings
 from service.telemetry import logs
 
+T = TypeVar("T")
 
-def _settings_or_exit() -> Settings:
+
+def _or_exit(make: Callable[..., T], *args: object) -> T:
     try:
-        return read_settings()
+        return make(*args)
     except SettingsError as error:
         logs.stop(f"koine: {error.title}: {error}")
 
 
 logs.configure(logs.asked_format(), "info")
-SETTINGS = _settings_or_exit()
+SETTINGS = _or_exit(read_settings)
 logs.configure(SETTINGS.log_format, SETTINGS.log_level)
-APP = create_app(SETTINGS)
+APP = _or_exit(create_app, SETTINGS)
 
 
 class OwnRoutes:
@@ -47,6 +52,7 @@ class OwnRoutes:
     name="koine",
     workers=SETTINGS.workers,
     http={"port": SETTINGS.http_port},
+    ssl=_or_exit(bento_ssl, SETTINGS),  # pyright: ignore[reportArgumentType]
     traffic={"timeout": 120},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
@@ -66,6 +72,9 @@ class ConceptService:
             logs.stop(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
         os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)
+        for name in ("keys_file", "tls_cert", "tls_key", "tls_client_ca"):
+            if path := getattr(SETTINGS, name):
+                os.environ[f"{PREFIX}{name.upper()}"] = str(path.absolute())
 
 
 ConceptService.add_asgi_middleware(OwnRoutes, own=APP)  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,12 +26,14 @@ from koine.concepts import Concept, read_concepts
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError, KoineError, OverloadedError
 from koine.manifest import CONCEPTS
+from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs, metrics, telemetry
 from service.batcher import Batcher
+from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item, Row, Selection, Source
 from service.metrics import HEADS
-from service.places import Places, all_of, reserve
+from service.places import Places, all_of, each_of, reserve
 from service.settings import Settings
 from service.timings import Timings
 
@@ -40,6 +41,8 @@ Answer = dict[str, Row] | KoineError
 """An item's codes by stream, or why there are none."""
 Plan = dict[str, Source] | InputError
 """Where each stream of an item's answer comes from, or why there is none."""
+INLINE_CHARS = 1000
+"""Texts up to this length are tokenized in the event loop; a hop to a thread would cost more."""
 _PROVIDERS = {"auto": None, "cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider"]}
 
 
@@ -47,7 +50,7 @@ class Pools:
     """The threads that decode images and tokenize texts, for every dictionary."""
 
     def __init__(self, settings: Settings) -> None:
-        threads = settings.decode_threads or os.cpu_count() or 1
+        threads = settings.decode_threads or cores_of_worker(settings.workers)
         self.decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.tokenizing = ThreadPoolExecutor(threads, thread_name_prefix="tokenize")
 
@@ -69,18 +72,23 @@ def load(path: Path, settings: Settings) -> Loaded:
     encoder = ConceptEncoder(
         Artifact.open(path, verify=True),
         providers=_PROVIDERS[settings.provider],
-        threads=settings.threads,
+        threads=settings.threads or cores_of_worker(settings.workers),
+        gpu=gpu_of_worker(cuda_devices()),
     )
     encoder.warm_up()
     return Loaded(encoder, read_concepts(encoder.artifact.file(CONCEPTS)))
 
 
 class Dictionary:
-    """`start` it in an event loop, `encode`, `close` it."""
+    """`start` it in an event loop, `encode`, `close` it.
+
+    `labels` are those of the named concepts, by id.
+    """
 
     def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
         encoder, self.concepts = loaded
         self.encoder = encoder
+        self.labels = {c.id: c.label for c in self.concepts if c.label is not None}
         self._settings, self._pools = settings, pools
         self._users = 0
         batcher = partial(
@@ -106,11 +114,6 @@ class Dictionary:
     def title(self) -> str:
         """`name@version`."""
         return self.encoder.artifact.manifest.title
-
-    @property
-    def labels(self) -> dict[int, str]:
-        """What the named concepts are called."""
-        return {c.id: c.label for c in self.concepts if c.label is not None}
 
     @property
     def queues(self) -> list[str]:
@@ -188,7 +191,7 @@ class Dictionary:
             for task in tasks:  # those that a cancellation kept from starting
                 task.places.release()
         if timings is not None:
-            timings.slowest(task.spent for task in tasks)
+            timings.add_slowest(task.spent for task in tasks)
         answers = {n: answer for part in parts for n, answer in part.items()}
         return [answers[n] for n in range(len(items))]
 
@@ -209,7 +212,7 @@ class Dictionary:
         metrics.STAGE_SECONDS.labels("decode").observe(spent.decode)
         telemetry.stage("decode", start, end)
         if selections:
-            rows = await self._batchers[HEADS].submit_all(list(selections.values()), spent)
+            rows = await self._batchers[HEADS].enqueue(list(selections.values()), spent)
             answers.update(zip(selections, rows, strict=True))
         return answers
 
@@ -224,15 +227,17 @@ class Dictionary:
             acts = self._read_activations(task)
             prepared = await self._prepare(task.item, plan, task.spent)
             several = [Timings() for _ in prepared]
-            rows = await all_of(
+            rows = await each_of(
                 [
-                    places.submit(self._batchers[name], item, spent)
+                    places.enqueue(self._batchers[name], item, spent)
                     for (name, item), spent in zip(prepared.items(), several, strict=True)
                 ]
             )
-            task.spent.slowest(several)
+            task.spent.add_slowest(several)
             acts |= dict(zip(prepared, rows, strict=True))
-            return await places.submit(self._batchers[HEADS], Selection(acts, mode), task.spent)
+            selection = Selection(acts, mode)
+            (rows,) = await each_of([places.enqueue(self._batchers[HEADS], selection, task.spent)])
+            return rows
         except KoineError as error:
             return error
         finally:
@@ -268,10 +273,11 @@ class Dictionary:
             )
         if texts:
             assert item.text is not None
-            read = partial(jobs.read_text, max_chars=settings.max_text_chars)
-            prepared |= await loop.run_in_executor(
-                self._pools.tokenizing, read, item.text, texts, encoder
-            )
+            read = partial(jobs.read_text, item.text, texts, encoder, settings.max_text_chars)
+            if len(item.text) <= INLINE_CHARS:
+                prepared |= read()
+            else:
+                prepared |= await loop.run_in_executor(self._pools.tokenizing, read)
         end = time.perf_counter()
         spent.decode = end - start
         metrics.STAGE_SECONDS.labels("decode").observe(spent.decode)

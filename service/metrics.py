@@ -28,7 +28,7 @@ PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
 OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
 STAGES = ("read", "decode", "queue", "forward", "answer")
-REASONS = ("queue_full", "too_large")
+REASONS = ("queue_full", "too_large", "auth", "forbidden", "rate_limit")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
 _ITEMS = tuple(2**n for n in range(13))
 
@@ -51,7 +51,7 @@ QUEUE_LIMIT = Gauge(
     "koine_queue_limit_items", "Items that each queue may hold", multiprocess_mode="livesum"
 )
 DROPPED = Counter("koine_dropped_items_total", "Items whose client left before the forward pass")
-REJECTED = Counter("koine_rejected_requests_total", "Requests answered with 429 or 413", ["reason"])
+REJECTED = Counter("koine_rejected_requests_total", "Requests that were refused", ["reason"])
 DEADLINES = Counter("koine_deadline_missed_total", "Requests that were not answered in time")
 RELOADS = Counter("koine_reloads_total", "Artifacts replaced while serving", ["outcome"])
 LAST_BATCH = Gauge(

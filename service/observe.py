@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from opentelemetry.util.types import AttributeValue
 from starlette.datastructures import MutableHeaders
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from koine.errors import KoineError
@@ -33,7 +33,7 @@ class Observe:
 
     def __init__(self, app: ASGIApp, *, routes: Sequence[BaseRoute]) -> None:
         """`routes`: the app's own; their templates are all the labels that there are."""
-        self._app = app
+        self._app, self._routes = app, routes
         # by identity: routes have an equality of their own and no hash
         self._templates = {id(route): template for template, route in _templates(routes)}
         metrics.prepare_routes({*self._templates.values(), OTHER_ROUTE})
@@ -76,7 +76,11 @@ class Observe:
 
     def _template(self, scope: Scope) -> str | None:
         """The template of the route that Starlette matched; None for a path that is no endpoint."""
-        return self._templates.get(id(scope.get("route")))
+        route = scope.get("route")
+        if route is None:  # refused before the router, or nowhere
+            matching = (each for each in self._routes if each.matches(scope)[0] is not Match.NONE)
+            route = next(matching, None)
+        return self._templates.get(id(route))
 
 
 class _Answer:

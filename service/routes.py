@@ -24,10 +24,15 @@ from koine.errors import (
     KoineError,
     NotReadyError,
     OverloadedError,
+    RateLimitError,
     RequestError,
     TooLargeError,
 )
 from service import jobs, metrics, openapi, telemetry
+from service.access import redact
+from service.access.access import Access
+from service.access.guard import Guard
+from service.access.headers import SecurityHeaders, cors
 from service.answers import answer_body
 from service.body import read_body, unless_gone
 from service.call import Call
@@ -47,19 +52,29 @@ INLINE_BYTES = 64 * 1024
 def create_app(settings: Settings) -> Starlette:
     """The service as an ASGI app; its lifespan loads the artifacts in the background."""
 
+    access = Access.of(settings)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with telemetry.running(settings):
+            redact.install()
+            await access.start()
             core = app.state.core = Core(settings)
             await core.start()
             yield
             await core.close()
+            await access.close()
 
     routes = _routes()
     app = Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Observe, routes=routes)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(Observe, routes=routes),
+            *cors(settings),
+            Middleware(Guard, access=access, metrics_auth=settings.metrics_auth),
+        ],
         exception_handlers={
             KoineError: _on_error,
             HTTPException: _on_http_error,
@@ -67,6 +82,7 @@ def create_app(settings: Settings) -> Starlette:
         },
     )
     app.state.settings = settings
+    app.state.access = access
     return app
 
 
@@ -90,6 +106,7 @@ async def encode(request: Request) -> Response:
     arrived = time.perf_counter()
     with core.inflight.account() as account:
         asked, read_s = await _read(request, core, account)
+        request.app.state.access.spend(request.state.key, len(asked.items))
         call = Call(items=asked.items, options=asked.options, timeout_s=timeout_of(request))
         encoded = await unless_gone(request, core.encode(call))
     start = time.perf_counter()
@@ -242,7 +259,8 @@ async def show_docs(request: Request) -> Response:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, KoineError)
-    if isinstance(error, OverloadedError):
+    # what a key is refused is counted where it is refused
+    if isinstance(error, OverloadedError) and not isinstance(error, RateLimitError):
         metrics.REJECTED.labels("queue_full").inc()
     if isinstance(error, TooLargeError):
         metrics.REJECTED.labels("too_large").inc()

@@ -20,11 +20,13 @@ class _Body(BaseModel):
 class InputItem(_Body):
     """One thing to encode: an image, a text, both, or activations (which go before either)."""
 
-    id: str | None = Field(None, max_length=256, description="Echoed; default: its position.")
-    image: str | None = Field(None, description="An image file's bytes in base64.")
+    id: str | None = Field(
+        default=None, max_length=256, description="Echoed; default: its position."
+    )
+    image: str | None = Field(default=None, description="An image file's bytes in base64.")
     text: str | None = None
     activations: dict[str, list[float]] | None = Field(
-        None, description="What encoders already computed, by stream."
+        default=None, description="What encoders already computed, by stream."
     )
 
 
@@ -32,16 +34,17 @@ class Options(_Body):
     """How to encode; the same for every item of a request."""
 
     streams: Annotated[list[str], Field(min_length=1)] | None = Field(
-        None, description="Streams to answer with; default: all that fit the item."
+        default=None, description="Streams to answer with; default: all that fit the item."
     )
     mode: Mode = Field(
-        "independent", description="Each stream alone, or one shared support for all of an item."
+        default="independent",
+        description="Each stream alone, or one shared support for all of an item.",
     )
-    top_k: int | None = Field(None, ge=1, description="Keep the strongest of the k.")
+    top_k: int | None = Field(default=None, ge=1, description="Keep the strongest of the k.")
     encoding: Encoding = "json"
-    names: bool = Field(False, description="Add the concepts' labels, null where unnamed.")
+    names: bool = Field(default=False, description="Add the concepts' labels, null where unnamed.")
     dictionary: str | None = Field(
-        None, description="`name` or `name@version`; default: the first that is served."
+        default=None, description="`name` or `name@version`; default: the first that is served."
     )
 
 
@@ -63,7 +66,7 @@ class ItemCodes(BaseModel):
     indices: list[int]
     values: list[float]
     fvu: float | None = Field(description="Fraction of variance unexplained.")
-    names: list[str | None] | None = Field(None, description="Labels, where asked for.")
+    names: list[str | None] | None = Field(default=None, description="Labels, where asked for.")
 
 
 class PackedCodes(BaseModel):

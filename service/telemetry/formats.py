@@ -80,7 +80,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    told = formatter.formatException(record.exc_info) if record.exc_info else record.exc_text or ""
+    # the text first: a filter may have masked what it holds
+    told = record.exc_text or ""
+    if record.exc_info and not told:
+        told = formatter.formatException(record.exc_info)
     if record.stack_info:
         told += f"\n{formatter.formatStack(record.stack_info)}"
     cut = len(told) - MOST_CHARS

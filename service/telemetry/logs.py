@@ -37,16 +37,18 @@ class LineHandler(logging.Handler):
         writer.notice = self._notice
         self.addFilter(_Sparse())
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def handle(self, record: logging.LogRecord) -> bool:
         """Writes the record; one that cannot be formatted is told by its logger's name."""
-        try:
-            line = self.format(record)
+        try:  # around the filters too, which read the message
+            return super().handle(record)
         except Exception:  # a log line must not fail what it tells of
-            fault = logging.LogRecord(
-                record.name, logging.ERROR, "", 0, "a log record could not be formatted", (), None
-            )
-            line = self.format(fault)
-        self._writer.put(line)
+            message = "a log record could not be formatted"
+            self.emit(logging.LogRecord(record.name, logging.ERROR, "", 0, message, (), None))
+            return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hands the line over. Raises what formatting raises, to `handle`."""
+        self._writer.put(self.format(record))
 
     def _notice(self, lost: int) -> str:
         message = f"{lost} lines of the log could not be written and are lost"

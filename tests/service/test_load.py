@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from service import jobs, routes
+from service.dictionaries import Dictionaries
 from service.jobs import Item
 from service.metrics import QUEUE_ITEMS
-from service.dictionaries import Dictionaries
 from service.routes import create_app
 from service.settings import Settings
 from tests.service.inputs import image_item
@@ -26,9 +26,10 @@ Body = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
 @asynccontextmanager
-async def service(artifact: Artifact, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def service(artifact: Artifact | str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A ready service and a client in one event loop."""
-    app = create_app(Settings(artifact=str(artifact.path), provider="cpu", threads=1, **settings))
+    path = artifact if isinstance(artifact, str) else str(artifact.path)
+    app = create_app(Settings(artifact=path, provider="cpu", threads=1, **settings))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://koine") as client:
@@ -328,7 +329,7 @@ def test_no_work_is_done_in_the_event_loop(
 
     async def body(client: httpx.AsyncClient) -> None:
         threads.clear()  # loading and warming up
-        big = {"inputs": [image_item(n, text="a dog") for n in range(20)]}
+        big = {"inputs": [image_item(n, text="a dog " * 300) for n in range(20)]}
         assert (await client.post("/v1/encode", json=big)).status_code == 200
 
     run(tiny_artifact, body)

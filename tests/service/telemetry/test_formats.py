@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import telemetry
+from service.access.redact import Redaction
 from service.telemetry.formats import MOST_CHARS, JsonFormatter, TextFormatter, escaped
 
 FORGED = 'a\n2026-01-01T00:00:00.000Z ERROR forged[1] all is lost\r\x1b[2K\x85\u2028\u202e"}'
@@ -93,6 +94,13 @@ def test_long_records_are_cut(formatter: logging.Formatter) -> None:
     line = formatter.format(record("x" * 10**6, exc_info=failure("y" * 10**6)))
     assert len(line) < 3 * MOST_CHARS
     assert "characters cut" in line
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+def test_what_a_filter_has_masked_stays_masked(formatter: logging.Formatter) -> None:
+    shown = record("x", exc_info=failure("Bearer abcdef"))
+    Redaction().filter(shown)
+    assert "abcdef" not in formatter.format(shown)
 
 
 def test_what_json_does_not_know_is_told_as_text() -> None:

@@ -104,7 +104,9 @@ class Bad:
     def __str__(self):
         raise ValueError
 
+from service.access import redact
 logging.getLogger("service.core").info("%d items", "x")
+redact.install()  # its filter reads the message, too
 logging.getLogger("service.core").info("%s", Bad())
 """
     entries = entries_of(code, tmp_path)
