@@ -329,7 +329,7 @@ def test_no_work_is_done_in_the_event_loop(
 
     async def body(client: httpx.AsyncClient) -> None:
         threads.clear()  # loading and warming up
-        big = {"inputs": [image_item(n, text="a dog " * 300) for n in range(20)]}
+        big = {"inputs": [image_item(n, text="a dog " * 1000) for n in range(20)]}
         assert (await client.post("/v1/encode", json=big)).status_code == 200
 
     run(tiny_artifact, body)
