@@ -183,7 +183,11 @@ class Pipeline:
         }
         if images:
             assert item.image is not None
-            read = partial(jobs.read_image, max_pixels=settings.max_pixels)
+            read = partial(
+                jobs.read_image,
+                max_pixels=settings.max_pixels,
+                jpeg_shrink=settings.jpeg_shrink,
+            )
             prepared |= await loop.run_in_executor(
                 self._decoding, read, item.image, images, encoder
             )
