@@ -24,8 +24,8 @@ from koine.types import ImageHWC
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 MAX_PIXELS = 64_000_000
 """Decoded pixels that an image may have; every phone's default photo fits. Decoding takes 4 bytes a
-pixel, as long again where it is turned upright or converted to RGB; progressive JPEG 6 more, WebP
-12 more."""
+pixel, as long again where it is turned upright or converted to RGB; progressive JPEG up to 6
+more, WebP 12 more."""
 MAX_RESIZED_PIXELS = 4096 * 4096
 """Above this many pixels after resizing (aspect 256:1 at 256) only the kept square is made."""
 
