@@ -197,7 +197,10 @@ class Flow:
 
     async def _read_image(self, task: Task) -> dict[str, Any]:
         assert task.item.image is not None
-        read = partial(jobs.read_image, max_pixels=self._settings.max_pixels)
+        settings = self._settings
+        read = partial(
+            jobs.read_image, max_pixels=settings.max_pixels, jpeg_shrink=settings.jpeg_shrink
+        )
         return await asyncio.get_running_loop().run_in_executor(
             self._pools.decoding, read, task.item.image, task.streams("image"), self._encoder
         )

@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     """Bytes of all requests under way in one process; beyond, 429."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=89_478_485)
     """Width times height of one image; Pillow itself refuses more than the upper bound."""
+    jpeg_shrink: int = Field(default=0, ge=0, le=64)
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 while their shorter side keeps this many times the
+    largest side that a stream resizes to; 0 decodes them whole."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
     keys_file: Path | None = None
