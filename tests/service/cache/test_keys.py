@@ -61,7 +61,7 @@ def test_keys_are_equal_exactly_where_everything_is(one: Asked, other: Asked) ->
 def test_a_thousand_near_items_have_a_thousand_keys() -> None:
     pieces: Sequence[str | None] = (None, "", "a", "aa", "a\0", "\0a")
     found = {
-        Asked(image and image.encode(), text, acts, digest, streams, mode).key()
+        Asked(None if image is None else image.encode(), text, acts, digest, streams, mode).key()
         for image in pieces
         for text in pieces
         for digest in ("", "a")
