@@ -101,11 +101,12 @@ class RedisReader:
             await asyncio.sleep(self._backoff.next_s())
 
     async def _open(self) -> None:
-        """Connects at leisure, then tries what requests will do. Raises one of `FAULTS`."""
+        """Connects at leisure, then tries what requests will do. Raises what closes the way."""
         async with asyncio.timeout(PATIENCE_S):
             await cast(Any, self._client).ping()
-        self._strikes = STRIKES - 1  # a late trial is enough to stay closed
+        self._strikes = 0
         await self._exchange([])
+        self._refuse_late(1)  # stricter than for requests: one that is late stays closed
         self._told, self.up = False, True
         metrics.DEPENDENCY_UP.labels("redis").set(1)
         log.info("Redis answers; codes are shared through it")
@@ -130,10 +131,13 @@ class RedisReader:
         for ask in asks:
             records = {key: found[key] for key in ask.keys if key in found}
             _answer(ask, Reply("answered", records))
-        if self._strikes >= STRIKES:
-            raise _LateError(f"{STRIKES} answers in a row took over {self._timeout_s:.3g} s")
+        self._refuse_late(STRIKES)
         if not self._strikes:
             self._backoff.reset()
+
+    def _refuse_late(self, strikes: int) -> None:
+        if self._strikes >= strikes:
+            raise _LateError(f"{strikes} answers in a row took over {self._timeout_s:.3g} s")
 
     async def _next_asks(self) -> list[_Ask]:
         """Every request that waits, as far as they fit; none after a while without any."""

@@ -15,7 +15,10 @@ from koine.errors import InputError
 from koine.types import Mode
 from service.cache import item_key
 from service.cache import keys as keys_module
+from service.cache.keys import _known
 from service.jobs import Item
+
+TEXT = float(np.frombuffer(b"textbyte", "<f8")[0])
 
 
 class Asked(NamedTuple):
@@ -71,6 +74,48 @@ def test_a_thousand_near_items_have_a_thousand_keys() -> None:
     }
     assert None not in found
     assert len(found) == 6 * 6 * 2 * 5 * 3 * 2
+
+
+EMPTY = Asked(None, None, {}, "d", None, "joint")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # where one piece ends and the next begins
+        (EMPTY._replace(streams=["a", "bc"]), EMPTY._replace(streams=["ab", "c"])),
+        (EMPTY._replace(image=b"a\1b"), EMPTY._replace(image=b"a", text="b")),
+        (EMPTY._replace(text="a"), EMPTY._replace(image=b"a")),
+        (EMPTY._replace(text=""), EMPTY),
+        (EMPTY._replace(streams=[]), EMPTY),
+        # numbers that are another stream's name and numbers: 8 bytes of text are one float64
+        (
+            EMPTY._replace(activations={"a": [TEXT], "b": []}),
+            EMPTY._replace(activations={"a": [], "textbytesb": []}),
+        ),
+        (
+            EMPTY._replace(activations={"a": [TEXT]}),
+            EMPTY._replace(activations={"atextbyte": []}),
+        ),
+        (
+            EMPTY._replace(activations={"a": [TEXT]}),
+            EMPTY._replace(activations={"a": [], "textbyte": []}),
+        ),
+        # counts: a list's end and what stands after it
+        (EMPTY._replace(streams=["a"], image=b"b"), EMPTY._replace(streams=["a\1b"])),
+    ],
+)
+def test_pieces_do_not_run_into_each_other(one: Asked, other: Asked) -> None:
+    assert one.key() != other.key()
+
+
+def test_what_is_digested_can_be_read_back_in_one_way_only() -> None:
+    lists: list[list[bytes] | None] = [None, [], [b""], [b"", b""], [b"\0"], [b"a"], [b"a", b""]]
+    # a list that ends in a shorter one's bytes: only its count tells where it ends
+    lists += [[*known, b"x"] for known in lists if known is not None]
+    written = [b"".join(_known(parts)) for parts in lists]
+    for one in written:
+        assert [other for other in written if other.startswith(one)] == [one]
 
 
 @given(st.binary(max_size=200), st.integers(1, 20))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 
@@ -16,6 +13,7 @@ from service.cache.local import LocalTier
 from service.pipeline import Answer
 from service.settings import Settings
 from tests.service.cache.codes import Computation, codes, key, metric, same
+from tests.service.cache.opened import run
 
 
 class Held:
@@ -45,16 +43,6 @@ def ask(cache: CodeCache, numbers: list[int], by: Held | Computation) -> asyncio
     return asyncio.create_task(work)  # pyright: ignore[reportArgumentType]
 
 
-def run(body: Coroutine[Any, Any, None]) -> None:
-    """In a loop of its own, with an end."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await body
-
-    asyncio.run(bounded())
-
-
 async def settle() -> None:
     """Lets everything that can run, run."""
     for _ in range(20):
@@ -79,7 +67,7 @@ def test_a_burst_is_computed_once(cache: CodeCache) -> None:
         assert held.asked == [[1]]
         assert metric("koine_cache_shared_total") - before == 49
 
-    run(body())
+    run(body)
 
 
 def test_a_key_that_occurs_again_in_a_request_is_computed_once(cache: CodeCache) -> None:
@@ -89,7 +77,7 @@ def test_a_key_that_occurs_again_in_a_request_is_computed_once(cache: CodeCache)
         assert computation.computed == [1, 2]
         assert all(same(a, codes(n)) for a, n in zip(answers, [1, 2, 1, 1], strict=True))
 
-    run(body())
+    run(body)
 
 
 def test_items_without_a_key_are_computed_each(cache: CodeCache) -> None:
@@ -101,14 +89,14 @@ def test_items_without_a_key_are_computed_each(cache: CodeCache) -> None:
             assert all(same(a, codes(n)) for a, n in zip(answers, [5, 1, 5, 6], strict=True))
         assert sorted(computation.computed)[-6:] == [5, 5, 5, 5, 6, 6]
 
-    run(body())
+    run(body)
 
 
 def test_no_items_are_no_answers(cache: CodeCache) -> None:
     async def body() -> None:
         assert await cache.answers([], Computation().of([])) == []
 
-    run(body())
+    run(body)
 
 
 def test_requests_that_lead_what_the_other_waits_for(cache: CodeCache) -> None:
@@ -125,7 +113,7 @@ def test_requests_that_lead_what_the_other_waits_for(cache: CodeCache) -> None:
         assert all(same(a, codes(n)) for a, n in zip(answers, [1, 3, 2, 1, 3, 2], strict=True))
         assert one.asked + other.asked == [[1, 3], [2]]
 
-    run(body())
+    run(body)
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "fault"])
@@ -151,7 +139,7 @@ def test_a_waiter_takes_over_from_a_leader_that_gave_up(cache: CodeCache, ending
         assert all(same(some[-1], codes(2)) for some in answers)
         assert sorted(n for asked in good.asked for n in asked) == [1, 2]  # once each
 
-    run(body())
+    run(body)
 
 
 def test_a_waiter_that_leaves_harms_nobody(cache: CodeCache) -> None:
@@ -169,7 +157,7 @@ def test_a_waiter_that_leaves_harms_nobody(cache: CodeCache) -> None:
         assert same((await stays)[0], codes(1))
         assert held.asked == [[1]]
 
-    run(body())
+    run(body)
 
 
 def test_a_refusal_reaches_everybody_who_waited(cache: CodeCache) -> None:
@@ -189,7 +177,7 @@ def test_a_refusal_reaches_everybody_who_waited(cache: CodeCache) -> None:
         never.go.set()
         assert same((await ask(cache, [1], never))[0], codes(1))  # and is not remembered
 
-    run(body())
+    run(body)
 
 
 def test_errors_of_items_are_shared_and_not_remembered(cache: CodeCache) -> None:
@@ -209,7 +197,7 @@ def test_errors_of_items_are_shared_and_not_remembered(cache: CodeCache) -> None
                 assert same(second, codes(2))
         assert calls == 2
 
-    run(body())
+    run(body)
 
 
 def test_answers_of_a_wrong_number_are_a_fault_not_a_mixture(cache: CodeCache) -> None:
@@ -221,7 +209,7 @@ def test_answers_of_a_wrong_number_are_a_fault_not_a_mixture(cache: CodeCache) -
             await cache.answers([key(1), key(2)], compute)
         assert same((await ask(cache, [2], Computation()))[0], codes(2))
 
-    run(body())
+    run(body)
 
 
 def test_kept_codes_do_not_change_with_what_a_client_got() -> None:
@@ -235,79 +223,7 @@ def test_kept_codes_do_not_change_with_what_a_client_got() -> None:
             del answer["tiny_text"]
         assert computation.computed == [1]
 
-    run(body())
-
-
-class Chaos:
-    """Requests of random keys, computations of random length and ending, random cancellations."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.cache = CodeCache(LocalTier(self.rng.choice([500, 2000, 2**20]), 3600))
-        self.flying: set[int] = set()
-        self.outcomes: list[str] = []
-
-    def compute(self, numbers: list[int], bare: set[int]) -> Compute:
-        async def compute(positions: list[int]) -> list[Answer]:
-            led = [numbers[n] for n in positions if n not in bare]
-            assert len(set(led)) == len(led)
-            assert not self.flying & set(led)  # never two computations of one key
-            self.flying |= set(led)
-            try:
-                for _ in range(self.rng.randrange(6)):
-                    await asyncio.sleep(0)
-                ending = self.rng.random()
-                if ending < 0.1:
-                    raise OverloadedError("full", 1.0)
-                if ending < 0.2:
-                    raise ZeroDivisionError
-                return [codes(numbers[n]) for n in positions]
-            finally:
-                self.flying -= set(led)
-
-        return compute
-
-    async def request(self) -> None:
-        numbers = [self.rng.randrange(6) for _ in range(self.rng.randrange(1, 6))]
-        bare = {n for n in range(len(numbers)) if self.rng.random() < 0.15}
-        keys = [None if n in bare else key(number) for n, number in enumerate(numbers)]
-        for _ in range(self.rng.randrange(8)):
-            await asyncio.sleep(0)
-        try:
-            answers = await self.cache.answers(keys, self.compute(numbers, bare))
-        except OverloadedError:
-            self.outcomes.append("refused")
-        except ZeroDivisionError:
-            self.outcomes.append("fault")
-        else:
-            assert len(answers) == len(numbers)
-            assert all(same(a, codes(n)) for a, n in zip(answers, numbers, strict=True))
-            self.outcomes.append("answered")
-
-    async def body(self) -> None:
-        tasks = [asyncio.create_task(self.request()) for _ in range(25)]
-        for _ in range(self.rng.randrange(12)):
-            await asyncio.sleep(0)
-            self.rng.choice(tasks).cancel()
-        ends = await asyncio.gather(*tasks, return_exceptions=True)
-        odd = [e for e in ends if e is not None and not isinstance(e, asyncio.CancelledError)]
-        assert odd == []
-        assert len(self.cache._flights) == 0
-        assert self.flying == set()
-
-
-@pytest.mark.parametrize("seeds", range(4))
-def test_each_waiter_gets_its_own_key_under_any_interleaving(seeds: int) -> None:
-    async def body() -> None:
-        outcomes: list[str] = []
-        for seed in range(seeds * 100, seeds * 100 + 100):
-            chaos = Chaos(seed)
-            await chaos.body()
-            outcomes += chaos.outcomes
-        assert set(outcomes) == {"answered", "refused", "fault"}
-        assert outcomes.count("answered") > len(outcomes) / 2
-
-    run(body())
+    run(body)
 
 
 def test_of_settings() -> None:
@@ -322,4 +238,4 @@ def test_of_settings() -> None:
         await cache.close()
         assert metric("koine_cache_bytes") > 0
 
-    run(body())
+    run(body)
