@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 from prometheus_client import REGISTRY
 
-from service.cache.cache import Compute
+from service.cache.cache import Answer, Compute
 from service.jobs import Row
-from service.pipeline import Answer
 
 
 def key(n: int) -> bytes:

@@ -9,9 +9,8 @@ import pytest
 
 from koine.errors import OverloadedError
 from service.cache import CodeCache
-from service.cache.cache import Compute
+from service.cache.cache import Answer, Compute
 from service.cache.local import LocalTier
-from service.pipeline import Answer
 from tests.service.cache.codes import codes, key, same
 from tests.service.cache.opened import run
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from koine.errors import ActivationsError, OverloadedError
+from service import metrics
 from service.cache import CodeCache
-from service.cache.cache import Compute
+from service.cache.cache import Answer, Compute
 from service.cache.local import LocalTier
-from service.pipeline import Answer
 from service.settings import Settings
 from tests.service.cache.codes import Computation, codes, key, metric, same
 from tests.service.cache.opened import run
@@ -239,3 +240,23 @@ def test_of_settings() -> None:
         assert metric("koine_cache_bytes") > 0
 
     run(body)
+
+
+def test_every_series_is_there_before_it_counts() -> None:
+    metrics.prepare([])
+    series = [
+        *(
+            ("koine_cache_requests_total", {"tier": tier, "result": result})
+            for tier in ("local", "redis")
+            for result in ("hit", "miss", "error", "bypass")
+        ),
+        *(
+            ("koine_cache_dropped_writes_total", {"reason": reason})
+            for reason in ("queue_full", "too_large", "unavailable", "refused")
+        ),
+        *(("koine_cache_op_duration_seconds_count", {"op": op}) for op in ("get", "set")),
+        ("koine_cache_shared_total", {}),
+        ("koine_cache_bytes", {}),
+    ]
+    missing = [s for s in series if REGISTRY.get_sample_value(s[0], s[1]) is None]
+    assert missing == []
