@@ -138,6 +138,12 @@ class Dictionary:
         if refused is not None:
             raise refused
 
+    def check_streams(self, wanted: Sequence[str] | None) -> None:
+        """Raises `UnknownStreamError` for a stream that it does not have."""
+        for name in wanted or ():
+            if name not in self.encoder.streams:
+                raise jobs.unknown_stream(name, self.encoder)
+
     async def encode(
         self,
         items: Sequence[Item],
@@ -151,9 +157,7 @@ class Dictionary:
         `within_s`: refuse at once what could not be answered by then. Adds to `timings`.
         """
         encoder = self.encoder
-        for name in wanted or ():
-            if name not in encoder.streams:
-                raise jobs.unknown_stream(name, encoder)
+        self.check_streams(wanted)
         tasks = [Task(n, item, _plan(item, wanted, encoder)) for n, item in enumerate(items)]
         for task in tasks:
             task.places = Places(self._flow.queues(task))

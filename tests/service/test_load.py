@@ -29,7 +29,8 @@ Body = Callable[[httpx.AsyncClient], Awaitable[None]]
 async def service(artifact: Artifact | str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A ready service and a client in one event loop."""
     path = artifact if isinstance(artifact, str) else str(artifact.path)
-    app = create_app(Settings(artifact=path, provider="cpu", threads=1, **settings))
+    own = {"cache_bytes": 0, **settings}  # most tests send the same thing again to be encoded
+    app = create_app(Settings(artifact=path, provider="cpu", threads=1, **own))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://koine") as client:
