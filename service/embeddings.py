@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import reprlib
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -30,8 +31,15 @@ class Embedded(NamedTuple):
 
 
 def read_inputs(asked: EmbeddingsEnvelope, max_items: int) -> list[Item]:
-    """The inputs as items. Raises `RequestError` for lists of tokens, `TooLargeError`."""
-    inputs = [asked.input] if isinstance(asked.input, str) else asked.input
+    """The inputs as items. Raises `RequestError` for what is none, `TooLargeError`."""
+    given = asked.input
+    inputs = [given] if isinstance(given, str) else given
+    if not isinstance(inputs, list) or not inputs:
+        raise RequestError(
+            f"`input` must be a text, or a list of at least 1 text or item, got "
+            f"{reprlib.repr(given)}"
+        )
+    inputs = cast("list[object]", inputs)
     check_count(len(inputs), max_items)
     return [_item(n, value) for n, value in enumerate(inputs)]
 

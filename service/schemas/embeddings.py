@@ -36,9 +36,9 @@ class EmbeddingsRequest(_EmbeddingsOptions):
 
 
 class EmbeddingsEnvelope(_EmbeddingsOptions):
-    """The same with unread items, so that a bad one can be named by its position."""
+    """The same with unread inputs, so that a bad one can be named by its position."""
 
-    input: str | Annotated[list[Any], Field(min_length=1)]
+    input: Any
 
 
 class SparseEmbedding(BaseModel):
