@@ -7,6 +7,7 @@
     │   ├── ActivationsError    wrong width, type or non-finite values
     │   ├── UnknownStreamError  a stream that this dictionary does not have
     │   ├── UnknownDictionaryError  a dictionary that is not served here
+    │   ├── UnknownConceptError  a concept that this dictionary does not have
     │   ├── RequestError        a request or command that cannot be read
     │   └── TooLargeError       more bytes or items than the limits allow
     ├── AccessError             who asks may not have this
@@ -74,6 +75,12 @@ class UnknownDictionaryError(InputError):
     """A dictionary that is not served here."""
 
     title = "Unknown dictionary"
+
+
+class UnknownConceptError(InputError):
+    """A concept that this dictionary does not have."""
+
+    title = "Unknown concept"
 
 
 class RequestError(InputError):

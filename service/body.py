@@ -6,20 +6,27 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from koine.errors import RequestError, TooLargeError
+from service.compression import ENCODINGS, unpacked
 from service.core import Account
 
 T = TypeVar("T")
 
 
 async def read_body(request: Request, max_bytes: int, account: Account) -> bytes:
-    """The whole body, its bytes held by `account`.
+    """The whole body, unpacked, its bytes held by `account`.
 
     Raises `TooLargeError` before reading more than `max_bytes`, `OverloadedError` before reading
-    more than fits beside the other requests.
+    more than fits beside the other requests, 415 for a `Content-Encoding` that is not known.
     """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in (*ENCODINGS, "identity"):
+        raise HTTPException(
+            415, f"got Content-Encoding {encoding[:64]!r}; send {', '.join(ENCODINGS)} or none"
+        )
     declared = request.headers.get("content-length", "")
     if declared.isdigit():
         if int(declared) > max_bytes:
@@ -33,9 +40,12 @@ async def read_body(request: Request, max_bytes: int, account: Account) -> bytes
             raise _too_large("more", max_bytes)
         account.hold(size)
         chunks.append(chunk)
-    if not size:
+    body = b"".join(chunks)
+    if body and encoding != "identity":
+        body = await unpacked(body, encoding, max_bytes, account)
+    if not body:
         raise RequestError("the body is empty; send JSON, a form or an image file")
-    return b"".join(chunks)
+    return body
 
 
 def _too_large(got: str, max_bytes: int) -> TooLargeError:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from koine.artifact import Artifact
 from koine.concepts import Concept, read_concepts
+from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError, OverloadedError
-from koine.manifest import CONCEPTS
+from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs
@@ -41,6 +42,7 @@ class Loaded(NamedTuple):
 
     encoder: ConceptEncoder
     concepts: list[Concept]
+    decoders: Decoders
 
 
 def load(path: Path, settings: Settings) -> Loaded:
@@ -52,7 +54,9 @@ def load(path: Path, settings: Settings) -> Loaded:
         gpu=gpu_of_worker(cuda_devices()),
     )
     encoder.warm_up()
-    return Loaded(encoder, read_concepts(encoder.artifact.file(CONCEPTS)))
+    artifact = encoder.artifact
+    decoders = Decoders(artifact.file(DECODERS))
+    return Loaded(encoder, read_concepts(artifact.file(CONCEPTS)), decoders)
 
 
 class Dictionary:
@@ -62,7 +66,7 @@ class Dictionary:
     """
 
     def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
-        encoder, self.concepts = loaded
+        encoder, self.concepts, self.decoders = loaded
         self.encoder = encoder
         self.labels = {c.id: c.label for c in self.concepts if c.label is not None}
         self._settings, self._pools = settings, pools

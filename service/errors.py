@@ -35,6 +35,7 @@ STATUS: dict[type[KoineError], Status] = {
     errors.ActivationsError: Status(400, "INVALID_ARGUMENT"),
     errors.UnknownStreamError: Status(400, "INVALID_ARGUMENT"),
     errors.UnknownDictionaryError: Status(404, "NOT_FOUND"),
+    errors.UnknownConceptError: Status(404, "NOT_FOUND"),
     errors.RequestError: Status(400, "INVALID_ARGUMENT"),
     errors.TooLargeError: Status(413, "INVALID_ARGUMENT"),
     errors.AccessError: Status(403, "PERMISSION_DENIED"),
@@ -55,6 +56,8 @@ STATUS: dict[type[KoineError], Status] = {
 }
 """Every class of the tree has its own entry: nothing is inherited by accident."""
 
+INFERENCE = "/v2"
+"""Where the Open Inference Protocol's endpoints are."""
 _PHRASE = {404: "Not Found", 405: "Method Not Allowed", 415: "Unsupported Media Type"}
 
 
@@ -71,8 +74,8 @@ def item_error(error: KoineError) -> dict[str, str]:
     return {"type": error_type(error), "title": error.title, "detail": str(error)}
 
 
-def problem(error: KoineError) -> JSONResponse:
-    """The whole request's answer, as RFC 9457 has it."""
+def problem(error: KoineError, path: str = "") -> JSONResponse:
+    """The whole request's answer, as RFC 9457 has it; `path` is the request's."""
     headers: dict[str, str] = {}
     if isinstance(error, errors.OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -81,21 +84,25 @@ def problem(error: KoineError) -> JSONResponse:
         headers["Retry-After"] = "1"
     if isinstance(error, errors.UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="koine"'
-    return _problem(STATUS[type(error)].http, headers, item_error(error))
+    return _problem(STATUS[type(error)].http, headers, item_error(error), path)
 
 
-def http_problem(error: HTTPException) -> JSONResponse:
+def http_problem(error: HTTPException, path: str = "") -> JSONResponse:
     """The answer to what HTTP itself refuses: an unknown path, method or media type."""
     status = error.status_code
     fields = {"type": "about:blank", "title": _PHRASE[status], "detail": error.detail}
-    return _problem(status, dict(error.headers or {}), fields)
+    return _problem(status, dict(error.headers or {}), fields, path)
 
 
-def _problem(status: int, headers: dict[str, str], fields: dict[str, str]) -> JSONResponse:
-    body = {"type": fields["type"], "title": fields["title"], "status": status}
+def _problem(
+    status: int, headers: dict[str, str], fields: dict[str, str], path: str
+) -> JSONResponse:
+    body: dict[str, object] = {"type": fields["type"], "title": fields["title"], "status": status}
     body["detail"] = fields["detail"]
     if (instance := instance_uri()) is not None:
         body["instance"] = instance
+    if path == INFERENCE or path.startswith(INFERENCE + "/"):
+        body["error"] = fields["detail"]  # what clients of that protocol read
     return JSONResponse(
         body,
         status_code=status,

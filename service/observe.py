@@ -53,7 +53,7 @@ class Observe:
             log.exception("an unforeseen error ended a request to %s", self._template(scope))
             if not answer.begun:
                 told = KoineError("an unforeseen error; the server's log says more")
-                await problem(told)(scope, receive, answer.send)
+                await problem(told, scope["path"])(scope, receive, answer.send)
         finally:
             INFLIGHT.dec()
             self._finish(request, scope, answer.status, error)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import koine
-from service.schemas import EncodeRequest, EncodeResponse, Health, InfoResponse, Problem
+from service.endpoints import ENDPOINTS, Endpoint
+from service.errors import INFERENCE
+from service.schemas import EncodeRequest, InferenceProblem, InferRequest, Problem
 
 ASSETS = str(files("bentoml._internal.server") / "static_content")
 """Swagger UI as BentoML's package carries it."""
@@ -32,39 +35,35 @@ window.onload = () => SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui
 """
 
 
-class Endpoint(NamedTuple):
-    """What the document says of one route."""
-
-    method: str
-    path: str
-    summary: str
-    answer: type[BaseModel] | str
-    """The model of its 200, or a media type."""
-    problems: tuple[int, ...] = ()
-
-
-ENDPOINTS = (
-    Endpoint("post", "/v1/encode", "Images, texts or activations to concept codes",
-             EncodeResponse, (400, 413, 415, 429, 503)),
-    Endpoint("get", "/v1/info", "The dictionary, its streams and the limits", InfoResponse, (503,)),
-    Endpoint("get", "/livez", "Whether the process works; restart it if not", Health, (503,)),
-    Endpoint("get", "/readyz", "Whether the artifact is verified and warm", Health, (503,)),
-    Endpoint("get", "/metrics", "Prometheus metrics of all workers", "text/plain"),
-    Endpoint("get", "/openapi.json", "This document", "application/json"),
-    Endpoint("get", "/docs", "This document as a page", "text/html"),
-)  # fmt: skip
+_TIMEOUT = {
+    "name": "Koine-Timeout-Ms", "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    "description": "How long the client will wait.",
+}  # fmt: skip
+_LENGTH = {
+    "name": "Inference-Header-Content-Length", "in": "header", "required": False,
+    "schema": {"type": "integer", "minimum": 1},
+    "description": "Bytes of the JSON, where raw tensors follow it.",
+}  # fmt: skip
+_IF_NONE_MATCH = {
+    "name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"},
+    "description": "The `ETag` of an answer that the client has.",
+}  # fmt: skip
+_ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Stands for the artifact."}}
+_BINARY = {"type": "string", "format": "binary"}
 
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document of this service."""
-    models = (EncodeRequest, EncodeResponse, InfoResponse, Health, Problem)
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
+    models: set[type[BaseModel]] = {Problem, InferenceProblem}
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
+        models |= {m for m in (endpoint.body, endpoint.answer) if isinstance(m, type)}
         paths[endpoint.path] = {endpoint.method: _operation(endpoint)}
-    paths["/v1/encode"]["post"] |= _encode_request()
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
+        ref_template="#/components/schemas/{model}",
+    )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Koine", "version": koine.__version__},
@@ -74,37 +73,92 @@ def document() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {"summary": endpoint.summary, "responses": _responses(endpoint)}
+    if parameters := _parameters(endpoint):
+        operation["parameters"] = parameters
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": True, "content": _body(endpoint.body)}
+    return operation
+
+
+def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if isinstance(endpoint.answer, str):
         content: dict[str, Any] = {endpoint.answer: {}}
     else:
         content = {"application/json": {"schema": _ref(endpoint.answer)}}
+    if endpoint.body is InferRequest:
+        content["application/octet-stream"] = {"schema": _BINARY}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
+    if endpoint.cached:
+        responses["200"]["headers"] = _ETAG
+        responses["304"] = {"description": "The client's answer still holds", "headers": _ETAG}
     for status in endpoint.problems:
         responses[str(status)] = {
             "description": "Refused; `detail` says why",
-            "content": {"application/problem+json": {"schema": _ref(Problem)}},
+            "content": {"application/problem+json": {"schema": _ref(_problem(endpoint.path))}},
         }
-    return {"summary": endpoint.summary, "responses": responses}
+    return responses
 
 
-def _encode_request() -> dict[str, Any]:
+def _problem(path: str) -> type[Problem]:
+    return InferenceProblem if path.startswith(INFERENCE) else Problem
+
+
+def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": _path_schema(name)}
+        for name in re.findall(r"\{(\w+)\}", endpoint.path)
+    ]
+    if endpoint.query is not None:
+        for name, schema in endpoint.query.model_json_schema()["properties"].items():
+            parameters.append({"name": name, "in": "query", "required": False, "schema": schema})
+    if endpoint.body is EncodeRequest:
+        parameters += _encode_options()
+    if endpoint.body is InferRequest:
+        parameters.append(_LENGTH)
+    if endpoint.body is not None:
+        parameters.append(_TIMEOUT)
+    if endpoint.cached:
+        parameters.append(_IF_NONE_MATCH)
+    return parameters
+
+
+def _path_schema(name: str) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 0} if name == "id" else {"type": "string", "minLength": 1}
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": _ref(model)}}
+    if model is InferRequest:
+        content["application/octet-stream"] = {"schema": _BINARY}
+    if model is EncodeRequest:
+        content["multipart/form-data"] = {"schema": _form()}
+        content["image/*"] = {"schema": _BINARY}
+    return content
+
+
+_OPTIONS = ("streams", "mode", "top_k", "encoding", "dictionary")
+"""Those that can be had without JSON."""
+
+
+def _form() -> dict[str, Any]:
     text = {"type": "string"}
-    files_and_options = {
-        "image": {"type": "array", "items": {"type": "string", "contentMediaType": "image/*"}},
+    image = {"type": "string", "contentMediaType": "image/*"}
+    properties: dict[str, Any] = {
+        "image": {"type": "array", "items": image},
         "text": {"type": "array", "items": text},
-        "streams": text, "mode": text, "top_k": text, "encoding": text,
-    }  # fmt: skip
-    options = [
-        {"name": name, "in": "query", "required": False, "schema": text,
-         "description": "For raw images and forms; JSON has it in the body."}
-        for name in ("streams", "mode", "top_k", "encoding")
-    ]  # fmt: skip
-    content: dict[str, Any] = {
-        "application/json": {"schema": _ref(EncodeRequest)},
-        "multipart/form-data": {"schema": {"type": "object", "properties": files_and_options}},
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        **dict.fromkeys(_OPTIONS, text),
     }
-    return {"parameters": options, "requestBody": {"required": True, "content": content}}
+    return {"type": "object", "properties": properties}
+
+
+def _encode_options() -> list[dict[str, Any]]:
+    told = "For raw images and forms; JSON has it in the body."
+    return [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"},
+         "description": told}
+        for name in _OPTIONS
+    ]  # fmt: skip
 
 
 def _ref(model: type[BaseModel]) -> dict[str, str]:

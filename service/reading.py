@@ -6,20 +6,25 @@ whole raises.
 
 from __future__ import annotations
 
+import binascii
 import re
 import reprlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
+from jaxtyping import Float32
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, from_json
 
-from koine.errors import RequestError, TooLargeError
+from koine.errors import ActivationsError, RequestError, TooLargeError
 from service.jobs import Item
 from service.multipart import read_parts
-from service.schemas import EncodeEnvelope, InputItem, Options
+from service.schemas import BASE64, NUMBERS, Body, EncodeEnvelope, InputItem, Options
 
+B = TypeVar("B", bound=Body)
+
+NOTHING = "the item has nothing to encode; give it `image`, `text` or `activations`"
 _PART = re.compile(r"(image|text)(?:\[(.{1,256})\])?", re.DOTALL)
 
 
@@ -32,20 +37,30 @@ class Asked(NamedTuple):
 
 def read_json(body: bytes, max_items: int) -> Asked:
     """A JSON body. Raises `RequestError`, `TooLargeError`."""
+    envelope = read_object(body, EncodeEnvelope)
+    return Asked(read_items(envelope.inputs, max_items), envelope)
+
+
+def read_object(body: bytes, model: type[B]) -> B:
+    """A JSON body as `model`. Raises `RequestError`."""
     try:
         data: Any = from_json(body)  # NaN is read, so that it costs one item, not the request
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}; send a JSON object") from None
     try:
-        envelope = EncodeEnvelope.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         raise RequestError(f"the body is not as expected: {_faults(error)}") from None
-    _check_count(len(envelope.inputs), max_items)
-    items = [_json_item(str(n), value) for n, value in enumerate(envelope.inputs)]
-    return Asked(items, envelope)
 
 
-def _json_item(position: str, value: Any) -> Item:
+def read_items(inputs: list[Any], max_items: int) -> list[Item]:
+    """The items, numbered where they have no id. Raises `TooLargeError`."""
+    check_count(len(inputs), max_items)
+    return [read_item(str(n), value) for n, value in enumerate(inputs)]
+
+
+def read_item(position: str, value: Any) -> Item:
+    """One item as JSON has it; what is wrong with it is its error."""
     try:
         item = InputItem.model_validate(value)
     except ValidationError as error:
@@ -54,12 +69,32 @@ def _json_item(position: str, value: Any) -> Item:
         return Item(id=id_, error=RequestError(f"the item is not as expected: {_faults(error)}"))
     id_ = position if item.id is None else item.id
     if item.image is None and item.text is None and not item.activations:
-        error = RequestError(
-            "the item has nothing to encode; give it `image`, `text` or `activations`"
-        )
+        return Item(id=id_, error=RequestError(NOTHING))
+    try:
+        activations = {name: _read(v, name) for name, v in (item.activations or {}).items()}
+    except ActivationsError as error:
         return Item(id=id_, error=error)
-    activations = {n: np.asarray(v, np.float64) for n, v in (item.activations or {}).items()}
     return Item(id=id_, image=item.image, text=item.text, activations=activations)
+
+
+def _read(values: list[float] | str, name: str) -> Float32[np.ndarray, "D"]:
+    """The activations, infinite where they are beyond float32."""
+    if isinstance(values, list):
+        with np.errstate(over="ignore"):
+            return np.asarray(values, np.float32)
+    try:
+        raw = binascii.a2b_base64(values, strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise ActivationsError(
+            f"the activations of stream `{name}` must be numbers, or little-endian float32 in "
+            f"base64; got {len(values)} characters that are no base64"
+        ) from None
+    if len(raw) % 4:
+        raise ActivationsError(
+            f"the activations of stream `{name}` are {len(raw)} bytes in base64, which is no "
+            "whole number of float32; encode little-endian float32"
+        )
+    return np.frombuffer(raw, "<f4").astype(np.float32, copy=False)
 
 
 def read_raw(body: bytes, query: Mapping[str, str]) -> Asked:
@@ -89,7 +124,7 @@ def read_form(content_type: str, body: bytes, query: Mapping[str, str], max_item
         if kind in item:
             raise RequestError(f"the part `{part.name}` is given twice; give each item its own ID")
         item[kind] = part.data if kind == "image" else part.text
-        _check_count(len(items), max_items)
+        check_count(len(items), max_items)
     if not items:
         raise RequestError("the form has no `image` and no `text` part; send at least one")
     return Asked([Item(**item) for item in items.values()], read_options(options))
@@ -97,18 +132,37 @@ def read_form(content_type: str, body: bytes, query: Mapping[str, str], max_item
 
 def read_options(given: Mapping[str, str]) -> Options:
     """Options from text: `streams` is a list with commas. Raises `RequestError`."""
-    values: dict[str, Any] = dict(given)
+    values = _with_whole_number(given, "top_k")
     if "streams" in given:
         values["streams"] = [name.strip() for name in given["streams"].split(",")]
-    if (top_k := given.get("top_k", "")).isascii() and top_k.isdigit() and len(top_k) < 10:
-        values["top_k"] = int(top_k)
+    return checked_options(values)
+
+
+def read_query(given: Mapping[str, str], model: type[B]) -> B:
+    """A request's query as `model`. Raises `RequestError`."""
+    try:
+        return model.model_validate(_with_whole_number(given, "limit"))
+    except ValidationError as error:
+        raise RequestError(f"the query is not as expected: {_faults(error)}") from None
+
+
+def _with_whole_number(given: Mapping[str, str], name: str) -> dict[str, Any]:
+    values: dict[str, Any] = dict(given)
+    if (text := given.get(name, "")).isascii() and text.isdigit() and len(text) < 10:
+        values[name] = int(text)
+    return values
+
+
+def checked_options(values: Mapping[str, Any]) -> Options:
+    """The options, if they are ones. Raises `RequestError`."""
     try:
         return Options.model_validate(values)
     except ValidationError as error:
         raise RequestError(f"the options are not as expected: {_faults(error)}") from None
 
 
-def _check_count(items: int, max_items: int) -> None:
+def check_count(items: int, max_items: int) -> None:
+    """Raises `TooLargeError`."""
     if items > max_items:
         raise TooLargeError(
             f"the request has {items} items or more, the limit is {max_items}; split it"
@@ -124,7 +178,7 @@ def _faults(error: ValidationError) -> str:
 
 
 def _fault(fault: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in fault["loc"])
+    place = ".".join(str(part) for part in fault["loc"] if part not in (NUMBERS, BASE64))
     if fault["type"] == "model_type":
         return f"it must be an object, got {reprlib.repr(fault['input'])}"
     if fault["type"] == "extra_forbidden":

@@ -77,10 +77,10 @@ class Guard:
         try:
             key = ANONYMOUS if self._access.open else self._admitted(Request(scope))
         except KoineError as error:
-            await problem(error)(scope, receive, send)
+            await problem(error, scope["path"])(scope, receive, send)
             return
         except HTTPException as error:
-            await http_problem(error)(scope, receive, send)
+            await http_problem(error, scope["path"])(scope, receive, send)
             return
         scope.setdefault("state", {})[STATE] = key
         await self._app(scope, receive, send)

@@ -1,0 +1,94 @@
+"""What the OpenAPI document says of each route; tests hold it against the routes themselves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from service.schemas import (
+    CompareRequest,
+    CompareResponse,
+    ConceptInfo,
+    ConceptsQuery,
+    ConceptsResponse,
+    DictionaryQuery,
+    EmbeddingsRequest,
+    EmbeddingsResponse,
+    EncodeRequest,
+    EncodeResponse,
+    Health,
+    InferRequest,
+    InferResponse,
+    InfoResponse,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+    TranslateRequest,
+    TranslateResponse,
+)
+
+
+class Endpoint(NamedTuple):
+    """What the document says of one route."""
+
+    method: str
+    path: str
+    summary: str
+    answer: type[BaseModel] | str
+    """The model of its 200, or a media type."""
+    problems: tuple[int, ...] = ()
+    body: type[BaseModel] | None = None
+    """The model of what it takes as JSON."""
+    query: type[BaseModel] | None = None
+    """The model of its query."""
+    cached: bool = False
+    """Whether it answers `If-None-Match`."""
+
+
+WORK = (400, 401, 403, 404, 413, 415, 429, 500, 503, 504)
+"""How requests for codes can be refused."""
+FACTS = (400, 401, 403, 404, 429, 500, 503)
+"""How questions about what is served can be refused."""
+PROBE = (503,)
+_MODEL = "/v2/models/{model}"
+_VERSION = _MODEL + "/versions/{version}"
+
+ENDPOINTS = (
+    Endpoint("post", "/v1/encode", "Images, texts or activations to concept codes",
+             EncodeResponse, WORK, EncodeRequest),
+    Endpoint("post", "/v1/embeddings", "Codes in the shape of OpenAI's embeddings",
+             EmbeddingsResponse, WORK, EmbeddingsRequest),
+    Endpoint("post", "/v1/compare", "Where the streams of each item agree, and about what",
+             CompareResponse, WORK, CompareRequest),
+    Endpoint("post", "/v1/translate", "What another stream's encoder would have computed",
+             TranslateResponse, WORK, TranslateRequest),
+    Endpoint("get", "/v1/concepts", "The dictionary's concepts, a page at a time",
+             ConceptsResponse, FACTS, query=ConceptsQuery, cached=True),
+    Endpoint("get", "/v1/concepts/{id}", "One concept",
+             ConceptInfo, FACTS, query=DictionaryQuery, cached=True),
+    Endpoint("get", "/v1/info", "The dictionary, its streams and the limits",
+             InfoResponse, FACTS, query=DictionaryQuery),
+    Endpoint("get", "/v2", "What this server is", ServerMetadata, FACTS),
+    Endpoint("get", "/v2/health/live", "As /livez", ServerLive, PROBE),
+    Endpoint("get", "/v2/health/ready", "As /readyz", ServerReady, PROBE),
+    *(
+        endpoint
+        for path in (_MODEL, _VERSION)
+        for endpoint in (
+            Endpoint("get", path, "A dictionary's inputs and outputs", ModelMetadata, FACTS),
+            Endpoint("get", path + "/ready", "Whether it is served", ModelReady, FACTS),
+            Endpoint("get", path + "/config", "The same as Triton has it", ModelConfig, FACTS),
+            Endpoint("post", path + "/infer", "Tensors to codes as tensors",
+                     InferResponse, WORK, InferRequest),
+        )
+    ),
+    Endpoint("get", "/livez", "Whether the process works; restart it if not", Health, PROBE),
+    Endpoint("get", "/readyz", "Whether the artifact is verified and warm", Health, PROBE),
+    Endpoint("get", "/metrics", "Prometheus metrics of all workers", "text/plain", (401, 403, 429)),
+    Endpoint("get", "/openapi.json", "This document", "application/json"),
+    Endpoint("get", "/docs", "This document as a page", "text/html"),
+)  # fmt: skip

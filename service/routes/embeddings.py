@@ -1,0 +1,44 @@
+"""`POST /v1/embeddings`: codes in OpenAI's shape, so that its clients work as they are."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.embeddings import Embedded, embed, embedding_json, read_inputs, tokens_read
+from service.reading import read_object
+from service.routes.request import Exchange, check_json
+from service.schemas import EmbeddingsEnvelope
+from service.schemas.embeddings import EncodingFormat
+
+
+async def embeddings(request: Request) -> Response:
+    """`POST /v1/embeddings`: one bad input is a bad request, named by its position."""
+    check_json(request)
+    exchange = Exchange(request)
+    core = exchange.core
+    core.dictionaries.find().check_room()
+    with core.inflight.account() as account:
+        asked = await exchange.read(account, partial(read_object, model=EmbeddingsEnvelope))
+        items = read_inputs(asked, core.settings.max_items)
+        exchange.spend(len(items))
+        embedded = await exchange.unless_gone(embed(core, asked, items, exchange.timeout_s))
+    write = partial(_write, embedded, asked.encoding_format)
+    return await exchange.answer(embedded.encoded.timings, len(items), write)
+
+
+def _write(embedded: Embedded, form: EncodingFormat) -> bytes:
+    dictionary = embedded.encoded.dictionary
+    num_concepts = dictionary.encoder.num_concepts
+    # item by item: as Python numbers all of them would take many times their text
+    numbers = (embedding_json(row, form, num_concepts) for row in embedded.rows)
+    data = ",".join(
+        f'{{"object":"embedding","index":{n},"embedding":{text}}}' for n, text in enumerate(numbers)
+    )
+    tokens = tokens_read(embedded)
+    model = json.dumps(dictionary.title)
+    usage = f'{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}'
+    return f'{{"object":"list","data":[{data}],"model":{model},"usage":{usage}}}'.encode()
