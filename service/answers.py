@@ -51,12 +51,20 @@ def answer_body(
 
 def packed_bytes(row: Row, num_concepts: int) -> bytes:
     """Little-endian indices (u16; u32 above 65,536 concepts), then f16 values."""
-    active_K = row.indices_K != PAD
+    return packed_rows(row.indices_K[None], row.values_K[None], num_concepts)[0]
+
+
+def packed_rows(indices_NK: np.ndarray, values_NK: np.ndarray, num_concepts: int) -> list[bytes]:
+    """The same of every row, at less than the cost of one call for each."""
+    active_NK = indices_NK != PAD
     width = np.dtype("<u4" if num_concepts > 65_536 else "<u2")
     ones = np.iinfo(width).max
-    indices_K = np.where(active_K, row.indices_K, ones).astype(width)
-    values_K = np.where(active_K, np.clip(row.values_K, _SMALLEST, _LARGEST), 0).astype("<f2")
-    return indices_K.tobytes() + values_K.tobytes()
+    wide_NK = np.where(active_NK, indices_NK, ones).astype(width)
+    half_NK = np.where(active_NK, np.clip(values_NK, _SMALLEST, _LARGEST), 0).astype("<f2")
+    return [
+        row.tobytes()
+        for row in np.concatenate([wide_NK.view(np.uint8), half_NK.view(np.uint8)], axis=1)
+    ]
 
 
 def strongest(row: Row, top_k: int | None) -> Row:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float, Float32, Int32
 
 from koine.codes import PAD, Codes
 from koine.encoder import ConceptEncoder
@@ -30,9 +30,7 @@ class Item:
     image: str | bytes | None = None
     """A file's bytes, or those bytes in base64."""
     text: str | None = None
-    activations: Mapping[str, Float64[np.ndarray, "D"]] = field(
-        default_factory=dict[str, np.ndarray]
-    )
+    activations: Mapping[str, Float[np.ndarray, "D"]] = field(default_factory=dict[str, np.ndarray])
     error: InputError | None = None
     """Set where the item cannot be read: it is answered with this."""
 
@@ -158,7 +156,7 @@ def read_text(
 
 
 def read_activations(
-    values_D: Float64[np.ndarray, "D"], name: str, encoder: ConceptEncoder
+    values_D: Float[np.ndarray, "D"], name: str, encoder: ConceptEncoder
 ) -> Float32[np.ndarray, "D"]:
     """The item's row of one stream. Raises `ActivationsError`."""
     d_in = encoder.streams[name].d_in
@@ -167,7 +165,7 @@ def read_activations(
             f"stream `{name}` takes {d_in} activations per item, got {len(values_D)}"
         )
     with np.errstate(over="ignore"):
-        acts_D = values_D.astype(np.float32)
+        acts_D = values_D.astype(np.float32, copy=False)
     odd = int((~np.isfinite(acts_D)).sum())
     if odd:
         raise ActivationsError(

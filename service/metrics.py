@@ -24,6 +24,15 @@ OTHER_ROUTE = "other"
 """Stands for every path that is no endpoint."""
 ROUTES = ("/v1/encode", "/v1/info", "/openapi.json", "/docs", OTHER_ROUTE)
 """The routes that are counted; probes and scrapes are not."""
+RPC_ROUTES = (
+    "/koine.v1.ConceptService/Encode", "/koine.v1.ConceptService/EncodeStream",
+    "/koine.v1.ConceptService/Compare", "/koine.v1.ConceptService/Translate",
+    "/koine.v1.ConceptService/ListConcepts",
+    "/inference.GRPCInferenceService/ModelInfer",
+    "/inference.GRPCInferenceService/ModelStreamInfer",
+    "/inference.GRPCInferenceService/ModelMetadata", "/inference.GRPCInferenceService/ModelConfig",
+)  # fmt: skip
+"""The same of gRPC; each message of a stream counts."""
 PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
 
 OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
@@ -68,7 +77,7 @@ BUILD = Gauge(
 
 def prepare(queues: Sequence[str]) -> None:
     """Makes every series with its zero, so that a rate is right from the first request on."""
-    for route in ROUTES:
+    for route in ROUTES + RPC_ROUTES:
         REQUEST_SECONDS.labels(route)
         for outcome in OUTCOMES:
             REQUESTS.labels(route, outcome)

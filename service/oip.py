@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from koine.codes import PAD
-from koine.errors import KoineError, OverloadedError, RequestError, TextError, TooLargeError
+from koine.errors import KoineError, OverloadedError, RequestError, TextError
 from service import jobs
 from service.answers import strongest
 from service.call import Call, Encoded
 from service.core import Core
 from service.dictionary import Dictionary
 from service.jobs import Item
-from service.reading import read_options
+from service.reading import check_count, read_options
 from service.schemas import Options
 from service.settings import Settings
+from service.tensors import Tensor
 
 PLATFORM = "koine"
 IMAGE, TEXT, ACTIVATIONS = "image", "text", "activations."
@@ -33,16 +33,6 @@ _DATATYPES = {INDICES: "INT32", VALUES: "FP32", FVU: "FP32"}
 _OPTIONS = frozenset({"mode", "top_k", "streams"})
 _IGNORED = frozenset({"binary_data_output", "priority", "timeout"})
 """Parameters of the protocol's transports and of other servers' schedulers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A named array; `data` is a list where `datatype` is BYTES, else an array of that shape."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    data: np.ndarray | list[bytes]
 
 
 class Inferred(NamedTuple):
@@ -106,8 +96,7 @@ def items_of(
         got = ", ".join(f"`{tensor.name}` {list(tensor.shape)}" for tensor in tensors)
         raise RequestError(f"the inputs differ in their first dimension: {got}; make it the same")
     (count,) = rows
-    if count > max_items:
-        raise TooLargeError(f"the request has {count} items, the limit is {max_items}; split it")
+    check_count(count, max_items)
     return [_item(n, tensors) for n in range(count)], options, partial
 
 
@@ -182,8 +171,8 @@ def tensors_of(
             _refuse(n, answer)
     if wanted is None or not wanted:
         answered = {name for answer in answers if isinstance(answer, dict) for name in answer}
-        asked = set(options.streams or encoder.streams)
-        streams = [name for name in encoder.streams if name in (answered or asked)]
+        shown = answered or set(options.streams or encoder.streams)
+        streams = [name for name in encoder.streams if name in shown]
         wanted = [f"{name}.{kind}" for name in streams for kind in _DATATYPES]
     made: dict[str, dict[str, np.ndarray]] = {}
     tensors: list[Tensor] = []

@@ -20,6 +20,7 @@ from service.jobs import Item
 from service.multipart import read_parts
 from service.schemas import EncodeEnvelope, InputItem, Options
 
+NOTHING = "the item has nothing to encode; give it `image`, `text` or `activations`"
 _PART = re.compile(r"(image|text)(?:\[(.{1,256})\])?", re.DOTALL)
 
 
@@ -40,7 +41,7 @@ def read_json(body: bytes, max_items: int) -> Asked:
         envelope = EncodeEnvelope.model_validate(data)
     except ValidationError as error:
         raise RequestError(f"the body is not as expected: {_faults(error)}") from None
-    _check_count(len(envelope.inputs), max_items)
+    check_count(len(envelope.inputs), max_items)
     items = [_json_item(str(n), value) for n, value in enumerate(envelope.inputs)]
     return Asked(items, envelope)
 
@@ -54,10 +55,7 @@ def _json_item(position: str, value: Any) -> Item:
         return Item(id=id_, error=RequestError(f"the item is not as expected: {_faults(error)}"))
     id_ = position if item.id is None else item.id
     if item.image is None and item.text is None and not item.activations:
-        error = RequestError(
-            "the item has nothing to encode; give it `image`, `text` or `activations`"
-        )
-        return Item(id=id_, error=error)
+        return Item(id=id_, error=RequestError(NOTHING))
     activations = {n: np.asarray(v, np.float64) for n, v in (item.activations or {}).items()}
     return Item(id=id_, image=item.image, text=item.text, activations=activations)
 
@@ -89,7 +87,7 @@ def read_form(content_type: str, body: bytes, query: Mapping[str, str], max_item
         if kind in item:
             raise RequestError(f"the part `{part.name}` is given twice; give each item its own ID")
         item[kind] = part.data if kind == "image" else part.text
-        _check_count(len(items), max_items)
+        check_count(len(items), max_items)
     if not items:
         raise RequestError("the form has no `image` and no `text` part; send at least one")
     return Asked([Item(**item) for item in items.values()], read_options(options))
@@ -102,13 +100,19 @@ def read_options(given: Mapping[str, str]) -> Options:
         values["streams"] = [name.strip() for name in given["streams"].split(",")]
     if (top_k := given.get("top_k", "")).isascii() and top_k.isdigit() and len(top_k) < 10:
         values["top_k"] = int(top_k)
+    return checked_options(values)
+
+
+def checked_options(values: Mapping[str, Any]) -> Options:
+    """The options, if they are ones. Raises `RequestError`."""
     try:
         return Options.model_validate(values)
     except ValidationError as error:
         raise RequestError(f"the options are not as expected: {_faults(error)}") from None
 
 
-def _check_count(items: int, max_items: int) -> None:
+def check_count(items: int, max_items: int) -> None:
+    """Raises `TooLargeError`."""
     if items > max_items:
         raise TooLargeError(
             f"the request has {items} items or more, the limit is {max_items}; split it"

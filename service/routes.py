@@ -35,6 +35,7 @@ from service.core import Account, Core
 from service.errors import http_problem, problem
 from service.observe import CLIENT_GONE, Observe
 from service.reading import Asked, read_form, read_json, read_raw
+from service.rpc.server import rpc_serving
 from service.schemas import Health, InfoResponse, Limits, StreamInfo
 from service.settings import Settings
 
@@ -51,8 +52,11 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         core = app.state.core = Core(settings)
         await core.start()
-        yield
-        await core.close()
+        try:
+            async with rpc_serving(core):
+                yield
+        finally:
+            await core.close()
 
     app = Starlette(
         routes=_routes(),

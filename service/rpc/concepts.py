@@ -1,0 +1,104 @@
+"""koine.v1.ConceptService's methods, each a function of one message; knows no socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NoReturn
+
+import grpc
+
+from koine.errors import KoineError
+from koine.proto.koine.v1 import concepts_pb2 as pb
+from service import metrics
+from service.call import Call
+from service.core import Core
+from service.rpc.edge import TIMINGS_TRAILER, Edge, Handler, Rpc
+from service.rpc.messages import encode_response, read_items, read_options, timings_message
+from service.rpc.status import error_message
+
+SERVICE: str = pb.DESCRIPTOR.services_by_name["ConceptService"].full_name
+INLINE_ITEMS = 64
+"""Answers up to this many items are written in the event loop; that takes about a millisecond."""
+
+
+def handlers(core: Core, edge: Edge) -> grpc.GenericRpcHandler:
+    """The service."""
+    concepts = Concepts(core)
+    route = f"/{SERVICE}/"
+    methods: dict[str, Handler] = {
+        "Encode": edge.unary(route + "Encode", pb.EncodeRequest, concepts.encode, "encode"),
+        "EncodeStream": edge.stream(
+            route + "EncodeStream", pb.EncodeRequest, concepts.encode_one, "encode", _failed
+        ),
+        "Compare": edge.unary(route + "Compare", pb.CompareRequest, concepts.compare, "encode"),
+        "Translate": edge.unary(
+            route + "Translate", pb.TranslateRequest, concepts.translate, "encode"
+        ),
+        "ListConcepts": edge.unary(
+            route + "ListConcepts", pb.ListConceptsRequest, concepts.list_concepts, "read"
+        ),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+
+class Concepts:
+    """What the methods do."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def encode(self, request: pb.EncodeRequest, rpc: Rpc) -> pb.EncodeResponse:
+        """Items in, codes or an error for each out; the timings in the trailers too."""
+        response, header = await self._encoded(request, rpc)
+        rpc.context.set_trailing_metadata(((TIMINGS_TRAILER, header),))
+        return response
+
+    async def encode_one(self, request: pb.EncodeRequest, rpc: Rpc) -> pb.EncodeResponse:
+        """The same for one request of a stream."""
+        response, _ = await self._encoded(request, rpc)
+        return response
+
+    async def _encoded(self, request: pb.EncodeRequest, rpc: Rpc) -> tuple[pb.EncodeResponse, str]:
+        start = time.perf_counter()
+        items = read_items(request.inputs, self._core.settings.max_items)
+        options = read_options(request)
+        read_s = time.perf_counter() - start
+        call = Call(items=items, options=options, timeout_s=rpc.timeout_s)
+        encoded = await self._core.encode(call)
+        start = time.perf_counter()
+        ids = [item.id for item in items]
+        writing = (encode_response, encoded, ids, options, request.request_id)
+        if len(items) > INLINE_ITEMS:
+            response = await asyncio.to_thread(*writing)
+        else:
+            response = encode_response(*writing[1:])
+        metrics.STAGE_SECONDS.labels("answer").observe(time.perf_counter() - start)
+        timings = rpc.timed(encoded.timings, read_s)
+        response.timings.CopyFrom(timings_message(timings))
+        return response, timings.header()
+
+    async def compare(self, request: pb.CompareRequest, rpc: Rpc) -> pb.CompareResponse:
+        """Not offered yet."""
+        await _not_yet(rpc, "Compare")
+
+    async def translate(self, request: pb.TranslateRequest, rpc: Rpc) -> pb.TranslateResponse:
+        """Not offered yet."""
+        await _not_yet(rpc, "Translate")
+
+    async def list_concepts(
+        self, request: pb.ListConceptsRequest, rpc: Rpc
+    ) -> pb.ListConceptsResponse:
+        """Not offered yet."""
+        await _not_yet(rpc, "ListConcepts")
+
+
+def _failed(request: pb.EncodeRequest | None, error: KoineError) -> pb.EncodeResponse:
+    request_id = "" if request is None else request.request_id
+    return pb.EncodeResponse(request_id=request_id, error=error_message(error))
+
+
+async def _not_yet(rpc: Rpc, method: str) -> NoReturn:
+    detail = f"{method} is not offered over gRPC by this version; use HTTP, or Encode"
+    await rpc.context.abort(grpc.StatusCode.UNIMPLEMENTED, detail)
+    raise AssertionError("abort returned")
