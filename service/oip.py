@@ -8,7 +8,7 @@ A dictionary is a model, its version the model's. Inputs: `image` BYTES [N], `te
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -50,13 +50,17 @@ async def infer(
     *,
     wanted: Sequence[str] | None = None,
     timeout_s: float | None = None,
+    spend: Callable[[int], None] | None = None,
 ) -> Inferred:
     """Tensors in, the `wanted` ones (None: all) out; `model` is name and version, "" being any.
 
+    `spend` is called with the number of items, and may raise, before they are encoded.
     Raises what concerns the whole request; an item's error too, unless `parameters` has `partial`.
     """
     dictionary = find(core, *model)
     items, options, partial = items_of(tensors, parameters, max_items=core.settings.max_items)
+    if spend is not None:
+        spend(len(items))
     for name in wanted or ():
         _output(name, dictionary)
     # joint codes depend on every stream that takes part: what is answered must not change them

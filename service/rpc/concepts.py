@@ -24,9 +24,14 @@ INLINE_ITEMS = 64
 
 def handlers(core: Core, edge: Edge) -> grpc.GenericRpcHandler:
     """The service."""
+    return grpc.method_handlers_generic_handler(SERVICE, methods(core, edge))
+
+
+def methods(core: Core, edge: Edge) -> dict[str, Handler]:
+    """A handler for each method of the definition."""
     concepts = Concepts(core)
     route = f"/{SERVICE}/"
-    methods: dict[str, Handler] = {
+    return {
         "Encode": edge.unary(route + "Encode", pb.EncodeRequest, concepts.encode, "encode"),
         "EncodeStream": edge.stream(
             route + "EncodeStream", pb.EncodeRequest, concepts.encode_one, "encode", _failed
@@ -39,7 +44,6 @@ def handlers(core: Core, edge: Edge) -> grpc.GenericRpcHandler:
             route + "ListConcepts", pb.ListConceptsRequest, concepts.list_concepts, "read"
         ),
     }
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 class Concepts:
@@ -64,6 +68,7 @@ class Concepts:
         items = read_items(request.inputs, self._core.settings.max_items)
         options = read_options(request)
         read_s = time.perf_counter() - start
+        rpc.spend(len(items))
         call = Call(items=items, options=options, timeout_s=rpc.timeout_s)
         encoded = await self._core.encode(call)
         start = time.perf_counter()

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -28,8 +28,18 @@ from service.rpc.status import Context, refuse
 from service.timings import Timings
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Authorize = Callable[[Mapping[str, str], str], None]
-"""Given a call's metadata and the scope that it needs; raises `AccessError`, `RateLimitError`."""
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class Spend(Protocol):
+    """Takes from what a caller may send for now. Raises `RateLimitError`."""
+
+    def __call__(self, items: int = 0, *, requests: int = 0) -> None: ...
+
+
+Authorize = Callable[[Metadata, str], Spend | None]
+"""Given a call's metadata and the scope that it needs; raises `AccessError`. What it returns is
+called for every message of the call, and with the number of its items."""
 
 RequestT = TypeVar("RequestT", bound=Message)
 
@@ -47,6 +57,13 @@ class Rpc:
     context: Context
     arrived: float = field(default_factory=time.perf_counter)
     read_s: float = 0.0
+    _: KW_ONLY
+    limit: Spend | None = None
+
+    def spend(self, items: int) -> None:
+        """Takes the items from what the caller may send. Raises `RateLimitError`."""
+        if self.limit is not None:
+            self.limit(items)
 
     @property
     def timeout_s(self) -> float | None:
@@ -99,8 +116,8 @@ class Edge:
             with self._observed(route, context) as seen:
                 error: KoineError
                 try:
-                    self._admit(context, scope)
-                    response = await self._answer(raw, request_type, handler, Rpc(context))
+                    rpc = Rpc(context, limit=self._admitted(context, scope))
+                    response = await self._answer(raw, request_type, handler, rpc)
                     seen.outcome = "ok"
                     return response
                 except KoineError as refused:
@@ -128,7 +145,7 @@ class Edge:
         `failed` is the answer of a message that was refused: the stream goes on.
         """
 
-        async def one(raw: bytes, context: Context) -> Message:
+        async def one(raw: bytes, context: Context, limit: Spend | None) -> Message:
             asked: list[RequestT] = []
 
             async def noting(request: RequestT, rpc: Rpc) -> Message:
@@ -138,7 +155,8 @@ class Edge:
             with self._observed(route, context) as seen:
                 error: KoineError
                 try:
-                    response = await self._answer(raw, request_type, noting, Rpc(context))
+                    rpc = Rpc(context, limit=limit)
+                    response = await self._answer(raw, request_type, noting, rpc)
                     seen.outcome = "ok"
                     return response
                 except KoineError as refused:
@@ -152,12 +170,14 @@ class Edge:
             requests: AsyncIterator[bytes], context: Context
         ) -> AsyncGenerator[Message]:
             try:
-                self._admit(context, scope)
-            except KoineError as error:
+                limit = self._admitted(context, scope)
+            except Exception as fault:  # the process edge: nobody above could answer
+                error = fault if isinstance(fault, KoineError) else _unforeseen(route, fault)
                 with self._observed(route, context) as seen:
                     seen.refused(error)
                 await refuse(context, error)
-            answers = overlapping(requests, partial(one, context=context), WINDOW, self.stopping)
+            answer_one = partial(one, context=context, limit=limit)
+            answers = overlapping(requests, answer_one, WINDOW, self.stopping)
             try:
                 async with contextlib.aclosing(answers):
                     async for answer in answers:
@@ -181,11 +201,11 @@ class Edge:
             serve, request_deserializer=request_type.FromString, response_serializer=_serialized
         )
 
-    def _admit(self, context: Context, scope: str) -> None:
+    def _admitted(self, context: Context, scope: str) -> Spend | None:
         """Raises what the hook raises."""
-        if self._authorize is not None:
-            metadata = context.invocation_metadata() or ()
-            self._authorize({k: v for k, v in metadata if isinstance(v, str)}, scope)
+        if self._authorize is None:
+            return None
+        return self._authorize(tuple(context.invocation_metadata() or ()), scope)
 
     async def _answer(
         self,
@@ -196,6 +216,8 @@ class Edge:
     ) -> Message:
         with self._core.inflight.account() as account:
             account.hold(len(raw))
+            if rpc.limit is not None:
+                rpc.limit(requests=1)
             try:
                 request = request_type.FromString(raw)
             except DecodeError:

@@ -23,9 +23,14 @@ EXTENSIONS = ("model_configuration",)
 
 def handlers(core: Core, edge: Edge) -> grpc.GenericRpcHandler:
     """The service."""
+    return grpc.method_handlers_generic_handler(SERVICE, methods(core, edge))
+
+
+def methods(core: Core, edge: Edge) -> dict[str, Handler]:
+    """A handler for each method of the definition."""
     models = Models(core)
     route = f"/{SERVICE}/"
-    methods: dict[str, Handler] = {
+    return {
         "ServerLive": edge.probe(pb.ServerLiveRequest, models.server_live),
         "ServerReady": edge.probe(pb.ServerReadyRequest, models.server_ready),
         "ModelReady": edge.probe(pb.ModelReadyRequest, models.model_ready),
@@ -43,7 +48,6 @@ def handlers(core: Core, edge: Edge) -> grpc.GenericRpcHandler:
             route + "ModelStreamInfer", pb.ModelInferRequest, models.infer_one, "encode", _failed
         ),
     }
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 class Models:
@@ -112,6 +116,7 @@ class Models:
             _parameters(request.parameters),
             wanted=[output.name for output in request.outputs] or None,
             timeout_s=rpc.timeout_s,
+            spend=rpc.spend,
         )
         manifest = encoded.dictionary.encoder.artifact.manifest
         response = pb.ModelInferResponse(

@@ -49,7 +49,9 @@ class RpcServer:
         self._server.add_generic_rpc_handlers(
             (concepts.handlers(core, self._edge), inference.handlers(core, self._edge))
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(  # pyright: ignore[reportUnknownMemberType]
+            self._health, self._server
+        )
         names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self._server)
 
