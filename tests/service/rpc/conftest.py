@@ -127,11 +127,11 @@ def json_codes_of(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def refused(call: Any, code: str, words: str) -> grpc.aio.AioRpcError:
+async def refused(call: Any, code: str, words: str = ".") -> grpc.aio.AioRpcError:
     """The call's error, which has this code and these words."""
     with pytest.raises(grpc.aio.AioRpcError, match=words) as caught:
         await call
-    assert caught.value.code() == grpc.StatusCode[code]
+    assert caught.value.code().name in code.split("|")
     return caught.value
 
 
