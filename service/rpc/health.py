@@ -35,13 +35,13 @@ class Health(health_pb2_grpc.HealthServicer):
     def __init__(self, core: Core, services: Sequence[str]) -> None:
         self._core = core
         self._services = frozenset(("", *services))
-        self._serving = False
+        self._serving = self._stopped = False
         self._changed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Follows the core from now on."""
-        self._set(ready(self._core))
+        self._refresh()
         self._looking = asyncio.create_task(self._look(), name="grpc-health")
 
     async def stop(self) -> None:
@@ -49,19 +49,22 @@ class Health(health_pb2_grpc.HealthServicer):
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
-        self._set(False)
+        self._stopped = True
+        self._refresh()
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Any:
         """The state now; NOT_FOUND for a service that is not here."""
         if request.service not in self._services:
             detail = f"{request.service[:64]!r} is no service of this server"
             await context.abort(grpc.StatusCode.NOT_FOUND, detail)
+        self._refresh()
         return _STATES(status=self._state(request.service))
 
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncGenerator[Any]:
         """The state now and at every change."""
+        self._refresh()
         told = None
         while True:
             changed, state = self._changed, self._state(request.service)
@@ -78,9 +81,10 @@ class Health(health_pb2_grpc.HealthServicer):
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self._set(ready(self._core))
+            self._refresh()
 
-    def _set(self, serving: bool) -> None:
+    def _refresh(self) -> None:
+        serving = not self._stopped and ready(self._core)
         if serving != self._serving:
             self._serving = serving
             changed, self._changed = self._changed, asyncio.Event()
