@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from koine.proto.koine.v1 import concepts_pb2 as pb
+from service.batcher import Batcher
 from service.core import Core
 from service.routes import create_app
 from service.rpc.health import ready
@@ -152,6 +153,20 @@ class Held:
             return real(encoder, stream, batch)
 
         self.start = lambda: monkeypatch.setattr(ConceptEncoder, "activations", held)
+
+
+async def holding(service: Both, held: Held) -> asyncio.Task[Any]:
+    """A request that is in the forward pass, and stays there."""
+    held.start()
+    queue = queue_of(service)
+    first = asyncio.create_task(service.encode(pb.Item(text="held")))
+    await until(lambda: queue._running)
+    return first
+
+
+def queue_of(service: Both, stream: str = "tiny_text") -> Batcher[Any, Any]:
+    """A stream's queue."""
+    return service.core.dictionaries.find()._batchers[stream]
 
 
 def waiting(stream: str = "tiny_text") -> float:

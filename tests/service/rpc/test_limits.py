@@ -19,10 +19,11 @@ from tests.service.inputs import png
 from tests.service.process import free_port
 from tests.service.rpc.conftest import (
     CONCEPTS,
-    Both,
     Held,
     both,
     counted,
+    holding,
+    queue_of,
     refused,
     sample,
     several,
@@ -34,17 +35,6 @@ ROUTE = CONCEPTS + "Encode"
 TEXT = pb.Item(text="a dog")
 
 
-async def holding(service: Both, held: Held) -> asyncio.Task[object]:
-    """A request that is in the forward pass, and stays there."""
-    held.start()
-    before = sample("koine_inflight_requests")
-    first = asyncio.create_task(service.encode(TEXT))
-    await until(lambda: sample("koine_inflight_requests") == before + 1)
-    await until(lambda: waiting() == 0)
-    await asyncio.sleep(0.05)
-    return first
-
-
 def test_a_cancelled_call_is_dropped_before_the_forward_pass(
     tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,7 +44,7 @@ def test_a_cancelled_call_is_dropped_before_the_forward_pass(
             first = await holding(service, held)
             before = sample("koine_dropped_items_total"), counted(ROUTE, "cancelled")
             leaving = asyncio.create_task(service.encode(TEXT, TEXT, TEXT))
-            await until(lambda: waiting() == 3)
+            await until(lambda: queue_of(service)._waiting == 3)
             leaving.cancel()
             await until(lambda: counted(ROUTE, "cancelled") == before[1] + 1)
             held.go.set()
@@ -126,8 +116,7 @@ def test_a_deadline_shorter_than_the_queue_is_refused_at_once(
             queued = [asyncio.create_task(service.encode(*[TEXT] * 100)) for _ in range(2)]
             await until(lambda: waiting() == 200)
             # 200 items at the queue's first estimate of 10 ms each
-            queue = service.core.dictionaries.find()._batchers["tiny_text"]
-            queue._seconds_per_item = 1.0
+            queue_of(service)._seconds_per_item = 1.0
             error = await refused(
                 service.encode(TEXT, timeout=5), "RESOURCE_EXHAUSTED", "may wait 5 s"
             )

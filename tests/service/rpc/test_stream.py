@@ -14,7 +14,17 @@ from koine.proto.koine.v1 import concepts_pb2 as pb
 from service.rpc.edge import WINDOW
 from service.rpc.overlap import overlapping
 from tests.service.inputs import png
-from tests.service.rpc.conftest import CONCEPTS, Held, both, counted, sample, several, until
+from tests.service.rpc.conftest import (
+    CONCEPTS,
+    Held,
+    both,
+    counted,
+    holding,
+    queue_of,
+    sample,
+    several,
+    until,
+)
 
 ROUTE = CONCEPTS + "EncodeStream"
 
@@ -173,16 +183,17 @@ def test_a_client_that_leaves_a_stream_frees_its_places(
     async def run() -> None:
         held = Held(monkeypatch)
         async with both(tiny_artifact) as service:
-            held.start()
+            first = await holding(service, held)
             before = counted(ROUTE, "cancelled"), sample("koine_dropped_items_total")
             call = service.stream()(several(*(text(str(n)) for n in range(4))))
-            await until(lambda: sample("koine_inflight_requests") == 4)
+            await until(lambda: queue_of(service)._waiting == 4)
             call.cancel()
             await until(lambda: counted(ROUTE, "cancelled") - before[0] == 4)
-            assert sample("koine_inflight_requests") == 0
+            assert sample("koine_inflight_requests") == 1
             held.go.set()
+            await first
             assert (await service.encode(pb.Item(text="a"))).results[0].codes
-            assert sample("koine_dropped_items_total") > before[1]
+            assert sample("koine_dropped_items_total") == before[1] + 4
 
     asyncio.run(run())
 
