@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 from google.protobuf.json_format import MessageToDict
 
 from koine.artifact import Artifact
@@ -21,13 +22,13 @@ def fields(message: Any) -> Any:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers to six digits, empty and absent alike."""
+    """Numbers as float32, empty and absent alike."""
     if isinstance(value, dict):
         found = {key: rounded(inner) for key, inner in value.items()}
         return {key: inner for key, inner in found.items() if inner not in (None, [], {}, "")}
     if isinstance(value, list):
         return [rounded(inner) for inner in value]
-    return float(f"{value:.6g}") if isinstance(value, int | float) else value
+    return float(np.float32(value)) if isinstance(value, int | float) else value
 
 
 def test_comparisons_are_those_of_http(tiny_artifact: Artifact) -> None:
