@@ -281,7 +281,7 @@ def test_broken_framing_is_400(
 ) -> None:
     header = json.dumps({"inputs": [SIZED]}).encode()
     length = str(len(header)) if length == "own" else length
-    headers = {} if length is None else {LENGTH_HEADER: length.encode()}
+    headers = {} if length is None else {LENGTH_HEADER.encode(): length.encode()}
     answer = client.post(INFER, content=header + raw, headers=headers)
     assert words in refused(answer)
 
