@@ -1,4 +1,4 @@
-"""The BentoML service: process, workers and packaging; the endpoints are in `service/routes.py`.
+"""The BentoML service: process, workers and packaging; the endpoints are in `service/routes`.
 
 `bentoml serve service.app:ConceptService`
 """

@@ -17,7 +17,7 @@ from service.errors import item_error
 from service.jobs import Item
 from service.reading import read_items, read_object
 from service.routes.concepts import concept_json
-from service.routes.request import Exchange, check_json, json_bytes
+from service.routes.request import INLINE_ITEMS, Exchange, check_json, json_bytes
 from service.schemas import CompareEnvelope
 
 
@@ -40,7 +40,8 @@ async def compare(request: Request) -> Response:
                 timeout_s=exchange.timeout_s,
             )
         )
-    return await exchange.answer(encoded.timings, len(items), partial(_write, encoded, items))
+    write = partial(_write, encoded, items)
+    return await exchange.answer(encoded.timings, len(items) > INLINE_ITEMS, write)
 
 
 def _read(body: bytes, max_items: int) -> tuple[list[Item], CompareEnvelope]:

@@ -8,9 +8,11 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.dictionary import INLINE_CHARS
 from service.embeddings import Embedded, embed, embedding_json, read_inputs, tokens_read
+from service.jobs import Item
 from service.reading import read_object
-from service.routes.request import Exchange, check_json
+from service.routes.request import INLINE_ITEMS, Exchange, check_json
 from service.schemas import EmbeddingsEnvelope
 from service.schemas.embeddings import EncodingFormat
 
@@ -21,13 +23,20 @@ async def embeddings(request: Request) -> Response:
     exchange = Exchange(request)
     core = exchange.core
     core.dictionaries.find().check_room()
+    read = partial(_read, max_items=core.settings.max_items)
     with core.inflight.account() as account:
-        asked = await exchange.read(account, partial(read_object, model=EmbeddingsEnvelope))
-        items = read_inputs(asked, core.settings.max_items)
+        items, asked = await exchange.read(account, read)
         exchange.spend(len(items))
         embedded = await exchange.unless_gone(embed(core, asked, items, exchange.timeout_s))
     write = partial(_write, embedded, asked.encoding_format)
-    return await exchange.answer(embedded.encoded.timings, len(items), write)
+    long = any(len(item.text or "") > INLINE_CHARS for item in items)
+    in_thread = long or len(items) > INLINE_ITEMS
+    return await exchange.answer(embedded.encoded.timings, in_thread, write)
+
+
+def _read(body: bytes, max_items: int) -> tuple[list[Item], EmbeddingsEnvelope]:
+    asked = read_object(body, EmbeddingsEnvelope)
+    return read_inputs(asked, max_items), asked
 
 
 def _write(embedded: Embedded, form: EncodingFormat) -> bytes:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from service.answers import answer_body
 from service.call import Call
 from service.reading import Asked, read_form, read_json, read_raw
-from service.routes.request import Exchange, media_type_of
+from service.routes.request import INLINE_ITEMS, Exchange, media_type_of
 
 
 async def encode(request: Request) -> Response:
@@ -33,7 +33,7 @@ async def encode(request: Request) -> Response:
         num_concepts=encoded.dictionary.encoder.num_concepts,
         labels=encoded.dictionary.labels,
     )
-    return await exchange.answer(encoded.timings, len(encoded.answers), write)
+    return await exchange.answer(encoded.timings, len(encoded.answers) > INLINE_ITEMS, write)
 
 
 def _reader(exchange: Exchange) -> Callable[[bytes], Asked]:

@@ -13,7 +13,7 @@ from service import oip
 from service.core import Core
 from service.dictionary import Dictionary
 from service.framing import LENGTH_HEADER, Infer, answered, read_infer
-from service.routes.request import Exchange, Written, check_alive, core_of, json_bytes
+from service.routes.request import INLINE_ITEMS, Exchange, Written, check_alive, core_of, json_bytes
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration"]
 
@@ -73,7 +73,7 @@ async def infer(request: Request) -> Response:
         )
     encoded = inferred.encoded
     write = partial(_write, inferred, asked)
-    return await exchange.answer(encoded.timings, len(encoded.answers), write)
+    return await exchange.answer(encoded.timings, len(encoded.answers) > INLINE_ITEMS, write)
 
 
 def _write(inferred: oip.Inferred, asked: Infer) -> Written:

@@ -90,11 +90,11 @@ class Exchange:
         return await unless_gone(self.request, work)
 
     async def answer(
-        self, timings: Timings, items: int, write: Callable[[], bytes | Written]
+        self, timings: Timings, in_thread: bool, write: Callable[[], bytes | Written]
     ) -> Response:
         """The answer that `write` makes, and where the request's time went."""
         start = time.perf_counter()
-        written = await run(items > INLINE_ITEMS, write)
+        written = await run(in_thread, write)
         end = time.perf_counter()
         metrics.STAGE_SECONDS.labels("answer").observe(end - start)
         telemetry.stage("answer", start, end)

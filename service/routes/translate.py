@@ -13,7 +13,7 @@ from koine.errors import KoineError
 from service.errors import item_error
 from service.jobs import Item
 from service.reading import read_items, read_object
-from service.routes.request import Exchange, check_json, json_bytes
+from service.routes.request import INLINE_ITEMS, Exchange, check_json, json_bytes
 from service.schemas import TranslateEnvelope
 from service.translate import Translation, Translations
 from service.translate import translate as translated
@@ -35,7 +35,7 @@ async def translate(request: Request) -> Response:
             )
         )
     write = partial(_write, translations, items)
-    return await exchange.answer(translations.encoded.timings, len(items), write)
+    return await exchange.answer(translations.encoded.timings, len(items) > INLINE_ITEMS, write)
 
 
 def _read(body: bytes, max_items: int) -> tuple[list[Item], TranslateEnvelope]:

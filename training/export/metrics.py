@@ -16,7 +16,8 @@ _MAIN = (
     "label_jaccard.alive",
     "latents.dead",
 )
-"""One figure each; besides them every stream's own fvu and every pair's R@1."""
+"""One figure each; besides them every stream's own fvu, every pair's R@1, and, encoded
+independently as in serving, every pair's fvu."""
 
 
 def metrics_summary(run: Path) -> dict[str, float]:
@@ -35,7 +36,7 @@ def metrics_summary(run: Path) -> dict[str, float]:
             _keep(summary, f"{mode}.{name}", _at(figures, name))
         for pair, value in (figures.get("fvu") or {}).items():
             source, _, target = pair.partition("->")
-            if source == target:
+            if source == target or mode == "independent":
                 _keep(summary, f"{mode}.fvu.{pair}", value)
         for pair, ranks in (figures.get("retrieval") or {}).items():
             _keep(summary, f"{mode}.retrieval.{pair}.r1", ranks.get("r1"))

@@ -253,8 +253,10 @@ def test_metrics_come_from_the_report(koine_run: Path, tmp_path: Path) -> None:
     (run / "report.json").write_text(json.dumps({"joint": figures, "independent": figures}))
     metrics = export(run, tmp_path / "a").artifact.manifest.metrics
     assert metrics["joint.fvu.image->image"] == 0.25
+    assert metrics["independent.fvu.image->other"] == 0.5
+    assert "joint.fvu.image->other" not in metrics
     assert metrics["independent.retrieval.image->other.r1"] == 0.75
-    assert len(metrics) == 8
+    assert len(metrics) == 9
     (run / "report.json").write_text("{")
     with pytest.raises(ExportError, match=r"report\.json is damaged"):
         export(run, tmp_path / "a")
