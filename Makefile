@@ -35,9 +35,9 @@ serve: setup  ## serve ARTIFACT over HTTP on port 3000
 bench-training: setup  ## measure training against its baselines; results into benchmarks/
 	@$(BIN)/python -m benchmarks.training
 
-check: setup  ## format, lint, types, import contracts, docs
+check: setup  ## format, lint, types, import contracts, docs, known vulnerabilities
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \
-	$(BIN)/pytest -q tests/test_docs.py
+	$(BIN)/pytest -q tests/test_docs.py && $(BIN)/python requirements/audit.py requirements/serving.lock
 
 format: setup  ## put the code into the project's format
 	@$(BIN)/ruff check --fix-only -q . ; $(BIN)/ruff format -q .

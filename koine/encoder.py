@@ -30,11 +30,13 @@ class ConceptEncoder:
         *,
         providers: Sequence[str] | None = None,
         threads: int = 0,
+        gpu: int = 0,
     ) -> None:
         """Loads every graph of `artifact`.
 
         `providers`: ONNX Runtime execution providers, None takes CUDA where there is a GPU and
         CPU otherwise; the first one given must load. `threads`: per graph, 0 means all cores.
+        `gpu`: which of the visible GPUs.
         Raises `ArtifactError` for a graph that does not load, `EncoderError` for a provider.
         """
         self.artifact = artifact
@@ -50,10 +52,11 @@ class ConceptEncoder:
             chosen,
             threads=threads,
             required=required,
+            gpu=gpu,
         )
         self._backbones = {
             s.spec.name: Session(
-                artifact.path / s.backbone, chosen, threads=threads, required=required
+                artifact.path / s.backbone, chosen, threads=threads, required=required, gpu=gpu
             )
             for s in manifest.streams
             if s.backbone is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,13 @@ class Heads:
         *,
         threads: int = 0,
         required: bool = False,
+        gpu: int = 0,
     ) -> None:
         """`heads` and `widths` (D) by stream, in the order of the joint graph's `present`."""
         self._widths = dict(widths)
-        self._own = {
-            name: Session(folder / file, providers, threads=threads, required=required)
-            for name, file in heads.items()
-        }
-        self._joint = Session(folder / JOINT_HEAD, providers, threads=threads, required=required)
+        loaded = partial(Session, providers=providers, threads=threads, required=required, gpu=gpu)
+        self._own = {name: loaded(folder / file) for name, file in heads.items()}
+        self._joint = loaded(folder / JOINT_HEAD)
 
     @property
     def provider(self) -> str:

@@ -42,7 +42,7 @@ def choose_providers(wanted: Sequence[str] | None) -> list[str]:
     """
     available = cast("list[str]", ort.get_available_providers())
     if wanted is None:
-        return [CUDA, CPU] if CUDA in available and _cuda_devices() > 0 else [CPU]
+        return [CUDA, CPU] if CUDA in available and cuda_devices() > 0 else [CPU]
     for name in wanted:
         if name not in available:
             raise EncoderError(
@@ -55,9 +55,18 @@ class Session:
     """One loaded graph."""
 
     def __init__(
-        self, path: Path, providers: Sequence[str], *, threads: int = 0, required: bool = False
+        self,
+        path: Path,
+        providers: Sequence[str],
+        *,
+        threads: int = 0,
+        required: bool = False,
+        gpu: int = 0,
     ) -> None:
-        """Loads `path` on the first of `providers` that works, or, if `required`, on the first."""
+        """Loads `path` on the first of `providers` that works, or, if `required`, on the first.
+
+        `gpu`: which of the visible GPUs a graph on CUDA runs on.
+        """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -67,7 +76,7 @@ class Session:
             ort.preload_dlls()
         try:
             self._session: Any = ort.InferenceSession(
-                str(path), options, providers=[(p, _OPTIONS.get(p, {})) for p in providers]
+                str(path), options, providers=[(p, _options(p, gpu)) for p in providers]
             )
         except _LOAD_FAULTS as error:
             raise ArtifactError(
@@ -91,7 +100,12 @@ class Session:
         return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
 
 
-def _cuda_devices() -> int:
+def _options(provider: str, gpu: int) -> dict[str, str]:
+    own = {"device_id": str(gpu)} if provider == CUDA else {}
+    return _OPTIONS.get(provider, {}) | own
+
+
+def cuda_devices() -> int:
     """How many GPUs the NVIDIA driver reports, 0 without a driver."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")

@@ -6,32 +6,40 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from koine.errors import ArtifactError, SettingsError
+from service.access.tls import bento_ssl
 from service.dictionaries import check_artifacts
 from service.routes import create_app
-from service.settings import PREFIX, Settings, read_settings
+from service.settings import PREFIX, read_settings
+from service.telemetry import logs
+
+T = TypeVar("T")
 
 
-def _settings_or_exit() -> Settings:
+def _or_exit(make: Callable[..., T], *args: object) -> T:
     try:
-        return read_settings()
+        return make(*args)
     except SettingsError as error:
-        sys.exit(f"koine: {error.title}: {error}")
+        logs.stop(f"koine: {error.title}: {error}")
 
 
-SETTINGS = _settings_or_exit()
-APP = create_app(SETTINGS)
+logs.configure(logs.asked_format(), "info")
+SETTINGS = _or_exit(read_settings)
+logs.configure(SETTINGS.log_format, SETTINGS.log_level)
+APP = _or_exit(create_app, SETTINGS)
 
 
 class OwnRoutes:
-    """ASGI middleware that gives every request to Koine's app before BentoML's own routes.
+    """ASGI middleware that gives every request to Koine's app before anything of BentoML's.
 
-    They would shadow `/livez`, `/readyz` and `/metrics`, and their index page loads a tracker.
+    Its routes would shadow `/livez`, `/readyz` and `/metrics`, and its index page loads a tracker;
+    its time limit keeps a timer and the request for the whole of it after each answer.
     """
 
     def __init__(self, app: ASGIApp, own: ASGIApp) -> None:
@@ -45,7 +53,7 @@ class OwnRoutes:
     name="koine",
     workers=SETTINGS.workers,
     http={"port": SETTINGS.http_port},
-    traffic={"timeout": 120},
+    ssl=_or_exit(bento_ssl, SETTINGS),  # pyright: ignore[reportArgumentType]
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
@@ -60,10 +68,22 @@ class ConceptService:
         try:
             paths = check_artifacts(SETTINGS)
         except ArtifactError as error:
-            sys.exit(f"koine: {error.title}: {error}")
+            logs.stop(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
         os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)
+        for name in ("keys_file", "tls_cert", "tls_key", "tls_client_ca"):
+            if path := getattr(SETTINGS, name):
+                os.environ[f"{PREFIX}{name.upper()}"] = str(path.absolute())
 
 
-ConceptService.add_asgi_middleware(OwnRoutes, own=APP)  # pyright: ignore[reportArgumentType]
-# (its protocol describes a factory's call, not the middleware's)
+class _OwnFirst(type(ConceptService)):
+    """BentoML puts the middleware that it is given inside of its own; ours stands outside."""
+
+    __slots__ = ()
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """What a worker serves."""
+        return OwnRoutes(super().to_asgi(is_main), APP)  # pyright: ignore[reportArgumentType]
+
+
+ConceptService.__class__ = _OwnFirst

@@ -1,8 +1,8 @@
 """One bounded queue in front of one graph: items of all clients, batched; knows no HTTP.
 
-A batch closes when the session is free: under load nothing waits for company, an idle session
-waits a few milliseconds at most for items that are still being decoded. The forward pass runs in
-a thread of its own. When it raises, the batch is halved until only the items at fault are left.
+A batch closes when the session is free, and waits no fixed time: a few milliseconds at most where
+few items are being decoded, a small share of their time where many are. The forward pass runs in a
+thread of its own. When it raises, the batch is halved until only the items at fault are left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from koine.errors import KoineError, NotReadyError, OverloadedError
+from service import telemetry
 from service.metrics import BATCH_ITEMS, DROPPED, LAST_BATCH, QUEUE_ITEMS, STAGE_SECONDS
+from service.telemetry import RequestContext
 from service.timings import Timings
 
 ItemT = TypeVar("ItemT")
@@ -28,6 +30,7 @@ ResultT = TypeVar("ResultT")
 HEARTBEAT_S = 1.0
 STUCK_AFTER_S = 300.0
 """A forward pass longer than this counts as hung, and the process as dead."""
+_LONGEST_WAIT_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class _Chunk(Generic[ItemT, ResultT]):
     items: Sequence[ItemT]
     future: asyncio.Future[list[ResultT | KoineError]]
     timings: Timings
+    request: RequestContext | None = field(default_factory=telemetry.current)
     queued: float = field(default_factory=time.perf_counter)
     taken: int = 0
     results: list[ResultT | KoineError] = field(default_factory=list["ResultT | KoineError"])
@@ -49,6 +53,16 @@ class _Part(NamedTuple, Generic[ItemT, ResultT]):
 
     chunk: _Chunk[ItemT, ResultT]
     items: Sequence[ItemT]
+
+
+class _Metrics:
+    """A queue's own series, looked up once."""
+
+    def __init__(self, name: str) -> None:
+        self.queued, self.last_batch = QUEUE_ITEMS.labels(name), LAST_BATCH.labels(name)
+        self.batch_items = BATCH_ITEMS.labels(name)
+        self.queue_seconds = STAGE_SECONDS.labels("queue")
+        self.forward_seconds = STAGE_SECONDS.labels("forward")
 
 
 class Batcher(Generic[ItemT, ResultT]):
@@ -76,7 +90,9 @@ class Batcher(Generic[ItemT, ResultT]):
         self._queue: deque[_Chunk[ItemT, ResultT]] = deque()
         self._waiting = 0
         self._held = 0
+        self._busy_since = time.perf_counter()
         self._seconds_per_item = 0.01
+        self._metrics = _Metrics(name)
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"forward-{name}")
         self._running = False
@@ -124,9 +140,11 @@ class Batcher(Generic[ItemT, ResultT]):
 
     def hold(self, items: int) -> None:
         """Takes places, whether there is room or not."""
+        if not self._held:
+            self._busy_since = time.perf_counter()
         self._held += items
         assert self._held >= 0
-        QUEUE_ITEMS.labels(self.name).inc(items)
+        self._metrics.queued.inc(items)
 
     def release(self, items: int) -> None:
         """Gives back places that were reserved and never submitted."""
@@ -137,15 +155,15 @@ class Batcher(Generic[ItemT, ResultT]):
         self, item: ItemT, timings: Timings | None = None, *, reserved: bool = True
     ) -> ResultT:
         """The item's result; raises what is wrong with this very item."""
-        (result,) = await self.submit_all([item], timings, reserved=reserved)
+        (result,) = await self.enqueue([item], timings, reserved=reserved)
         if isinstance(result, KoineError):
             raise result
         return result
 
-    async def submit_all(
+    def enqueue(
         self, items: Sequence[ItemT], timings: Timings | None = None, *, reserved: bool = True
-    ) -> list[ResultT | KoineError]:
-        """A result for each item in order, or what is wrong with it.
+    ) -> asyncio.Future[list[ResultT | KoineError]]:
+        """Soon a result for each item in order, or what is wrong with it; cancel it to give up.
 
         Large batches of a client are split, small ones merged. Adds to `timings`.
         `reserved=False`: for items that another queue has let in already, past the limit.
@@ -157,7 +175,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._queue.append(_Chunk(items, future, timings or Timings()))
         self._waiting += len(items)
         self._changed.set()
-        return await future
+        return future
 
     async def close(self, within_s: float = 30.0) -> None:
         """Refuses new items, finishes those that were admitted, then ends the loop."""
@@ -177,7 +195,7 @@ class Batcher(Generic[ItemT, ResultT]):
                 await self._change(HEARTBEAT_S)
                 if not self._queue:
                     continue
-                await self._gather_company()
+            await self._gather_company()
             batch = self._take()
             if batch:
                 await self._answer(batch)
@@ -190,14 +208,23 @@ class Batcher(Generic[ItemT, ResultT]):
                 await self._changed.wait()
 
     async def _gather_company(self) -> None:
-        """Waits, while the session idles, for items that are admitted and still being decoded."""
+        """Waits, while the session idles, for items that are admitted and still being decoded.
+
+        The more are, the longer: an eighth of the time that they will take together anyhow. The
+        decoders use the cores meanwhile, and larger batches cost less for each item.
+        """
         await asyncio.sleep(0)  # siblings that are ready in this very turn of the event loop
-        deadline = time.monotonic() + self._wait_s
+        start = time.perf_counter()
         while self._waiting < min(self._held, self._max_batch):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
+            most_s = max(self._wait_s, min(_LONGEST_WAIT_S, self._wait_share_s))
+            left_s = start + most_s - time.perf_counter()
+            if left_s <= 0 or not self._wait_s:
                 return
             await self._change(left_s)
+
+    @property
+    def _wait_share_s(self) -> float:
+        return self._held * self._seconds_per_item / 8
 
     def _take(self) -> list[_Part[ItemT, ResultT]]:
         batch: list[_Part[ItemT, ResultT]] = []
@@ -225,17 +252,22 @@ class Batcher(Generic[ItemT, ResultT]):
     async def _answer(self, batch: list[_Part[ItemT, ResultT]]) -> None:
         start = time.perf_counter()
         for part in batch:
-            waited = start - part.chunk.queued
-            STAGE_SECONDS.labels("queue").observe(waited)
-            part.chunk.timings.queue += waited
+            waited_s = start - part.chunk.queued
+            self._metrics.queue_seconds.observe(waited_s)
+            part.chunk.timings.queue += waited_s
         items = [item for part in batch for item in part.items]
-        BATCH_ITEMS.labels(self.name).observe(len(items))
+        self._metrics.batch_items.observe(len(items))
         loop = asyncio.get_running_loop()
         results = await loop.run_in_executor(self._thread, self._forward_all, items)
         end = time.perf_counter()
-        STAGE_SECONDS.labels("forward").observe(end - start)
-        LAST_BATCH.labels(self.name).set_to_current_time()
-        self._seconds_per_item += 0.2 * ((end - start) / len(items) - self._seconds_per_item)
+        self._metrics.forward_seconds.observe(end - start)
+        self._metrics.last_batch.set_to_current_time()
+        waited = [(part.chunk.request, part.chunk.queued) for part in batch]
+        telemetry.forward_pass(self.name, len(items), waited, start, end)
+        # not the forward pass alone: where decoding is slower, that is what a place costs
+        seconds = (end - min(start, self._busy_since)) / len(items)
+        self._seconds_per_item += 0.2 * (seconds - self._seconds_per_item)
+        self._busy_since = end
         self._running = False
         first = 0
         for chunk, part_items in batch:

@@ -47,17 +47,27 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
     Raises `ClientDisconnect` then. The body must have been read.
     """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_gone(request))
+    here = asyncio.current_task()
+    assert here is not None
+    left = False
+
+    def stop(watch: asyncio.Task[None]) -> None:
+        nonlocal left
+        if not watch.cancelled():
+            left = True
+            here.cancel()
+
+    watch = asyncio.create_task(_gone(request))
+    watch.add_done_callback(stop)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if left and here.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        watch.remove_done_callback(stop)
+        watch.cancel()
 
 
 async def _gone(request: Request) -> None:

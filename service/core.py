@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from koine.errors import DeadlineError, KoineError, OverloadedError
-from service import metrics
+from service import metrics, telemetry
 from service.call import Call, Encoded
 from service.dictionaries import Dictionaries
 from service.settings import Settings
@@ -38,7 +38,9 @@ class Core:
         options, timings = call.options, Timings()
         limit_s = self.settings.timeout_s
         timeout_s = limit_s if call.timeout_s is None else min(call.timeout_s, limit_s)
+        telemetry.note(items=len(call.items), timings=timings)
         with self.dictionaries.find(options.dictionary).in_use() as dictionary:
+            telemetry.note(dictionary=dictionary.title)
             start = time.perf_counter()
             try:
                 async with asyncio.timeout(timeout_s):

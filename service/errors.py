@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from koine import errors
 from koine.errors import KoineError
+from service.telemetry import instance_uri
 
 GrpcCode = Literal[
     "INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
@@ -94,9 +95,12 @@ def http_problem(error: HTTPException) -> JSONResponse:
 
 
 def _problem(status: int, headers: dict[str, str], fields: dict[str, str]) -> JSONResponse:
+    body = {"type": fields["type"], "title": fields["title"], "status": status}
+    body["detail"] = fields["detail"]
+    if (instance := instance_uri()) is not None:
+        body["instance"] = instance
     return JSONResponse(
-        {"type": fields["type"], "title": fields["title"], "status": status}
-        | {"detail": fields["detail"]},
+        body,
         status_code=status,
         headers=headers,
         media_type="application/problem+json",

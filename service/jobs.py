@@ -15,7 +15,8 @@ from koine.codes import PAD, Codes
 from koine.encoder import ConceptEncoder
 from koine.errors import ActivationsError, ImageError, InputError, TextError, UnknownStreamError
 from koine.images import decode_image
-from koine.streams import TextPreprocess
+from koine.sessions import CPU
+from koine.streams import ImagePreprocess, TextPreprocess
 from koine.texts import Tokens
 from koine.types import ActsND, ImageHWC, Mode
 
@@ -139,11 +140,26 @@ def image_bytes(image: str | bytes) -> bytes:
 
 
 def read_image(
-    image: str | bytes, names: Sequence[str], encoder: ConceptEncoder, max_pixels: int
+    image: str | bytes,
+    names: Sequence[str],
+    encoder: ConceptEncoder,
+    max_pixels: int,
+    jpeg_shrink: int = 0,
 ) -> dict[str, ImageHWC]:
-    """The pixels that each of the streams reads, from one decoding. Raises `ImageError`."""
-    decoded = decode_image(image_bytes(image), max_pixels=max_pixels)
-    return {name: encoder.preprocess(name, decoded) for name in names}
+    """The pixels that each of the streams reads, from one decoding. Raises `ImageError`.
+
+    `jpeg_shrink`: as the setting says.
+    """
+    specs = [encoder.streams[name].preprocess for name in names]
+    sides = [spec.resize_size for spec in specs if isinstance(spec, ImagePreprocess)]
+    keep_side = jpeg_shrink * max(sides) if jpeg_shrink and sides else None
+    decoded = decode_image(image_bytes(image), max_pixels=max_pixels, keep_side=keep_side)
+    made: dict[object, ImageHWC] = {}  # streams often share their preprocessing
+    for name in names:
+        spec = encoder.streams[name].preprocess
+        if spec not in made:
+            made[spec] = encoder.preprocess(name, decoded)
+    return {name: made[encoder.streams[name].preprocess] for name in names}
 
 
 def read_text(
@@ -167,9 +183,10 @@ def read_activations(
             f"stream `{name}` takes {d_in} activations per item, got {len(values_D)}"
         )
     with np.errstate(over="ignore"):
-        acts_D = values_D.astype(np.float32)
-    odd = int((~np.isfinite(acts_D)).sum())
-    if odd:
+        acts_D = values_D.astype(np.float32, copy=False)
+    finite_D = np.isfinite(acts_D)
+    if not finite_D.all():
+        odd = int((~finite_D).sum())
         raise ActivationsError(
             f"the activations of stream `{name}` have {odd} values that are NaN, infinite or "
             "beyond float32; send finite numbers"
@@ -181,6 +198,18 @@ def backbone_batch(
     name: str, batch: Sequence[ImageHWC | Tokens], encoder: ConceptEncoder
 ) -> ActsND:
     """Activations of images or texts that share a stream."""
+    missing = _missing_to_bucket(len(batch), encoder.provider)
+    filled = [*batch, *[batch[-1]] * missing]
+    return _activations(name, filled, encoder)[: len(batch)]
+
+
+def _missing_to_bucket(items: int, provider: str) -> int:
+    """What is missing to the next power of two, on a GPU: a new batch size costs it a search for
+    kernels and new memory, a filled one little. A CPU would only compute more."""
+    return 0 if provider == CPU else (1 << (items - 1).bit_length()) - items
+
+
+def _activations(name: str, batch: Sequence[ImageHWC | Tokens], encoder: ConceptEncoder) -> ActsND:
     tokens = [item for item in batch if isinstance(item, Tokens)]
     if not tokens:
         return encoder.activations(name, np.stack([np.asarray(item) for item in batch]))

@@ -7,7 +7,7 @@ up, and nothing removes a label. BentoML's own metrics are off: they label by ra
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -22,14 +22,13 @@ HEADS = "dictionary-heads"
 """The queue in front of the heads; the others are called after their stream (never with `-`)."""
 OTHER_ROUTE = "other"
 """Stands for every path that is no endpoint."""
-ROUTES = ("/v1/encode", "/v1/info", "/openapi.json", "/docs", OTHER_ROUTE)
-"""The routes that are counted; probes and scrapes are not."""
 PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
+"""Routes that are not counted; the others are the app's own templates."""
 
 OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
 STAGES = ("read", "decode", "queue", "forward", "answer")
-REASONS = ("queue_full", "too_large")
+REASONS = ("queue_full", "too_large", "auth", "forbidden", "rate_limit")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
 _ITEMS = tuple(2**n for n in range(13))
 
@@ -52,7 +51,7 @@ QUEUE_LIMIT = Gauge(
     "koine_queue_limit_items", "Items that each queue may hold", multiprocess_mode="livesum"
 )
 DROPPED = Counter("koine_dropped_items_total", "Items whose client left before the forward pass")
-REJECTED = Counter("koine_rejected_requests_total", "Requests answered with 429 or 413", ["reason"])
+REJECTED = Counter("koine_rejected_requests_total", "Requests that were refused", ["reason"])
 DEADLINES = Counter("koine_deadline_missed_total", "Requests that were not answered in time")
 RELOADS = Counter("koine_reloads_total", "Artifacts replaced while serving", ["outcome"])
 LAST_BATCH = Gauge(
@@ -66,12 +65,16 @@ BUILD = Gauge(
 )  # fmt: skip
 
 
-def prepare(queues: Sequence[str]) -> None:
-    """Makes every series with its zero, so that a rate is right from the first request on."""
-    for route in ROUTES:
+def prepare_routes(templates: Iterable[str]) -> None:
+    """Makes the series of each route with its zero: a rate is right from the first request on."""
+    for route in templates:
         REQUEST_SECONDS.labels(route)
         for outcome in OUTCOMES:
             REQUESTS.labels(route, outcome)
+
+
+def prepare(queues: Sequence[str]) -> None:
+    """Makes every other series with its zero."""
     for modality in MODALITIES:
         for outcome in ("ok", "error"):
             ITEMS.labels(modality, outcome)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
+from koine.errors import KoineError
 from service.batcher import Batcher
 from service.timings import Timings
 
@@ -19,12 +20,18 @@ class Places:
     def __init__(self, queues: Sequence[Batcher[Any, Any]] = ()) -> None:
         self.left = list(queues)
 
-    async def submit(self, batcher: Batcher[Any, T], item: object, timings: Timings) -> T:
+    def enqueue(
+        self, batcher: Batcher[Any, T], item: object, timings: Timings
+    ) -> asyncio.Future[list[T | KoineError]]:
         """The queue's result; a place that was held for it is the queue's from now on."""
-        reserved = batcher in self.left
-        if reserved:
+        return batcher.enqueue([item], timings, reserved=self.give(batcher))
+
+    def give(self, batcher: Batcher[Any, Any]) -> bool:
+        """Leaves the place in this queue to what is about to be queued; False without one."""
+        held = batcher in self.left
+        if held:
             self.left.remove(batcher)
-        return await batcher.submit(item, timings, reserved=reserved)
+        return held
 
     def release(self) -> None:
         """Gives back what was not used."""
@@ -41,11 +48,37 @@ def reserve(wanted: Sequence[Batcher[Any, Any]], within_s: float) -> None:
         batcher.hold(items)
 
 
+async def pieces_of(
+    futures: Sequence[asyncio.Future[list[T | KoineError]]],
+) -> list[list[T | KoineError]]:
+    """The results of each; on a cancellation none is waited for."""
+    try:
+        return [await future for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+async def each_of(futures: Sequence[asyncio.Future[list[T | KoineError]]]) -> list[T]:
+    """The one result of each; on the first failure or a cancellation none is waited for."""
+    results: list[T] = []
+    try:
+        for future in futures:
+            (result,) = await future
+            if isinstance(result, KoineError):
+                raise result
+            results.append(result)
+    finally:
+        for future in futures:
+            future.cancel()
+    return results
+
+
 async def all_of(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Results of all, in order; on the first failure or a cancellation none is left running."""
+    if len(work) <= 1:  # needs no task
+        return [await part for part in work]
     tasks = [asyncio.create_task(part) for part in work]
-    if not tasks:
-        return []
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in _failed(done):

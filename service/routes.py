@@ -24,10 +24,15 @@ from koine.errors import (
     KoineError,
     NotReadyError,
     OverloadedError,
+    RateLimitError,
     RequestError,
     TooLargeError,
 )
-from service import jobs, metrics, openapi
+from service import jobs, metrics, openapi, telemetry
+from service.access import redact
+from service.access.access import Access
+from service.access.guard import Guard
+from service.access.headers import SecurityHeaders, cors
 from service.answers import answer_body
 from service.body import read_body, unless_gone
 from service.call import Call
@@ -47,17 +52,29 @@ INLINE_BYTES = 64 * 1024
 def create_app(settings: Settings) -> Starlette:
     """The service as an ASGI app; its lifespan loads the artifacts in the background."""
 
+    access = Access.of(settings)
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        core = app.state.core = Core(settings)
-        await core.start()
-        yield
-        await core.close()
+        async with telemetry.running(settings):
+            redact.install()
+            await access.start()
+            core = app.state.core = Core(settings)
+            await core.start()
+            yield
+            await core.close()
+            await access.close()
 
+    routes = _routes()
     app = Starlette(
-        routes=_routes(),
+        routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(Observe)],
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(Observe, routes=routes),
+            *cors(settings),
+            Middleware(Guard, access=access, metrics_auth=settings.metrics_auth),
+        ],
         exception_handlers={
             KoineError: _on_error,
             HTTPException: _on_http_error,
@@ -65,6 +82,7 @@ def create_app(settings: Settings) -> Starlette:
         },
     )
     app.state.settings = settings
+    app.state.access = access
     return app
 
 
@@ -88,6 +106,7 @@ async def encode(request: Request) -> Response:
     arrived = time.perf_counter()
     with core.inflight.account() as account:
         asked, read_s = await _read(request, core, account)
+        request.app.state.access.spend(request.state.key, len(asked.items))
         call = Call(items=asked.items, options=asked.options, timeout_s=timeout_of(request))
         encoded = await unless_gone(request, core.encode(call))
     start = time.perf_counter()
@@ -101,9 +120,11 @@ async def encode(request: Request) -> Response:
         labels=encoded.dictionary.labels,
     )
     content = await _run(len(encoded.answers) > 4, write)
-    metrics.STAGE_SECONDS.labels("answer").observe(time.perf_counter() - start)
+    end = time.perf_counter()
+    metrics.STAGE_SECONDS.labels("answer").observe(end - start)
+    telemetry.stage("answer", start, end)
     encoded.timings.read = read_s
-    encoded.timings.total = time.perf_counter() - arrived
+    encoded.timings.total = end - arrived
     headers = {"Server-Timing": encoded.timings.header()}
     return Response(content, media_type="application/json", headers=headers)
 
@@ -114,9 +135,10 @@ async def _read(request: Request, core: Core, account: Account) -> tuple[Asked, 
     body = await read_body(request, core.settings.max_body_bytes, account)
     start = time.perf_counter()
     asked = await _run(len(body) > INLINE_BYTES, read, body)
-    seconds = time.perf_counter() - start
-    metrics.STAGE_SECONDS.labels("read").observe(seconds)
-    return asked, seconds
+    end = time.perf_counter()
+    metrics.STAGE_SECONDS.labels("read").observe(end - start)
+    telemetry.stage("read", start, end)
+    return asked, end - start
 
 
 def timeout_of(request: Request) -> float | None:
@@ -237,7 +259,8 @@ async def show_docs(request: Request) -> Response:
 
 async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, KoineError)
-    if isinstance(error, OverloadedError):
+    # what a key is refused is counted where it is refused
+    if isinstance(error, OverloadedError) and not isinstance(error, RateLimitError):
         metrics.REJECTED.labels("queue_full").inc()
     if isinstance(error, TooLargeError):
         metrics.REJECTED.labels("too_large").inc()

@@ -85,6 +85,8 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+    instance: str | None = None
+    """`urn:koine:request:` and the request's id."""
 
 
 class ItemError(BaseModel):

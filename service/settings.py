@@ -21,6 +21,7 @@ from koine.images import MAX_PIXELS
 PREFIX = "KOINE_"
 _KUBERNETES = re.compile(r"KOINE_(SERVICE_(HOST|PORT)|PORT)(_.*)?")
 """What Kubernetes puts into pods beside a Service called `koine`."""
+_ORIGINS = r"^(\*|https?://[^\s,/]+(\s*,\s*https?://[^\s,/]+)*)$"
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ class Settings(BaseSettings):
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """ONNX Runtime execution provider; `auto` is CUDA where a GPU answers, CPU otherwise."""
     threads: int = Field(default=0, ge=0, le=1024)
-    """Threads of each graph; 0 takes every core."""
+    """Threads of each graph; 0 takes every core, or a worker's share of them."""
     decode_threads: int = Field(default=0, ge=0, le=256)
-    """Threads that decode images, and as many that tokenize; 0 takes one per core each."""
+    """Threads that decode images, and as many that tokenize; 0 takes one per core of the worker."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve; each loads the artifact and has its own queues."""
     http_port: int = Field(default=3000, ge=0, le=65535)
@@ -64,8 +65,30 @@ class Settings(BaseSettings):
     """Bytes of all requests under way in one process; beyond, 429."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=89_478_485)
     """Width times height of one image; Pillow itself refuses more than the upper bound."""
+    jpeg_shrink: int = Field(default=0, ge=0, le=64)
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 while their shorter side keeps this many times the
+    largest side that a stream resizes to; 0 decodes them whole."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
+    keys_file: Path | None = None
+    """File of API keys that `python -m service.access` writes; without one everybody is let in."""
+    metrics_auth: bool = False
+    """Whether `/metrics` needs a key with the scope `read`."""
+    cors_origins: str | None = Field(default=None, pattern=_ORIGINS)
+    """Origins whose pages may call the service, with commas between, or `*`; none by default."""
+    tls_cert: Path | None = None
+    """PEM file with the server's certificate and its chain; with `tls_key` both transports use it.
+    """
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+    tls_client_ca: Path | None = None
+    """PEM file of authorities; when set, clients must show a certificate that one has signed."""
+    log_format: Literal["text", "json"] = "text"
+    """What the log's lines are: for people, or a JSON object each."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests get a line: none, those that the service failed, or every one."""
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:
@@ -80,6 +103,11 @@ class Settings(BaseSettings):
     def artifacts(self) -> list[Path]:
         """Every directory in `artifact`."""
         return [Path(part) for part in (self.artifact or "").split(os.pathsep) if part]
+
+    @property
+    def origins(self) -> list[str]:
+        """Every origin in `cors_origins`."""
+        return [part.strip() for part in (self.cors_origins or "").split(",") if part.strip()]
 
 
 def read_settings() -> Settings:

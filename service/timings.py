@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds in each stage; of a request, those of its slowest item in each."""
+    """Seconds in each stage; of a request, those of its slowest item."""
 
     read: float = 0.0
     """Parsing the request, after its last byte had come."""
@@ -21,12 +21,17 @@ class Timings:
     total: float = 0.0
     """From the first byte to the answer."""
 
-    def slowest(self, others: Iterable[Timings]) -> None:
-        """Takes over what is larger in any of `others`."""
-        for other in others:
-            for field in fields(self):
-                longer = max(getattr(self, field.name), getattr(other, field.name))
-                setattr(self, field.name, longer)
+    @property
+    def waited(self) -> float:
+        """Seconds from the reading to the codes."""
+        return self.decode + self.queue + self.forward
+
+    def add_slowest(self, others: Iterable[Timings]) -> None:
+        """Adds what the slowest of `others` spent in its stages, so that stages add up."""
+        slowest = max(others, key=lambda other: other.waited, default=Timings())
+        self.decode += slowest.decode
+        self.queue += slowest.queue
+        self.forward += slowest.forward
 
     def header(self) -> str:
         """As the value of HTTP's `Server-Timing`, in milliseconds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,9 @@ BENTOML = Path(sys.executable).with_name("bentoml")
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """This process's environment with another BentoML home and only these settings."""
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "PROMETHEUS_"))}
+    kept = {
+        n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "OTEL_", "PROMETHEUS_"))
+    }
     return kept | {
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -57,21 +60,28 @@ def bentoml_serve(
     command: tuple[str, ...] = (str(BENTOML), "serve", "service.app:ConceptService"),
     folder: Path = ROOT,
     ready_within_s: float = 90,
+    output: int | None = None,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Server]:
-    """A ready server, which is stopped at the end."""
+    """A ready server, which is stopped at the end; it prints into `output`, or its log.
+
+    `tls` is how its client trusts it.
+    """
     port = free_port()
     log = home / "server.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [*command, "--host", host, "--port", str(port)],
             cwd=folder,
             env=environment(home, **settings),
-            stdout=out,
-            stderr=out,
+            stdout=out if output is None else output,
+            stderr=out if output is None else output,
             start_new_session=True,
         )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30, verify=tls or True) as client:
             server = Server(client, process, log)
             wait_until_ready(_Patient(server), ready_within_s)
             yield server

@@ -12,6 +12,8 @@ import pytest
 from koine.errors import ActivationsError, KoineError, NotReadyError, OverloadedError
 from service import batcher as batcher_module
 from service.batcher import Batcher
+from service.metrics import DROPPED
+from service.timings import Timings
 
 Body = Callable[[Batcher[int, int]], Awaitable[None]]
 
@@ -202,5 +204,74 @@ def test_a_hung_forward_pass_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> No
         await work
         await asyncio.sleep(0.05)
         assert batcher.alive
+
+    run(forward, body)
+
+
+def test_large_chunks_are_split_and_small_ones_merged() -> None:
+    forward = Doubling()
+
+    async def body(batcher: Batcher[int, int]) -> None:
+        forward.go.clear()
+        first = asyncio.create_task(send(batcher, 100))
+        await asyncio.sleep(0.1)
+        batcher.reserve(7)
+        timings = Timings()
+        work = [batcher.enqueue(range(5), timings), batcher.enqueue([5, 6])]
+        await asyncio.sleep(0.02)
+        forward.go.set()
+        assert await asyncio.gather(first, *work) == [[200], [0, 2, 4, 6, 8], [10, 12]]
+        assert timings.queue > 0
+        assert timings.forward > 0
+
+    run(forward, body)
+    assert forward.batches == [[100], [0, 1, 2, 3], [4, 5, 6]]
+
+
+def test_what_is_left_of_a_chunk_whose_client_left_is_dropped() -> None:
+    forward = Doubling()
+
+    async def body(batcher: Batcher[int, int]) -> None:
+        forward.go.clear()
+        before = DROPPED._value.get()
+        batcher.reserve(8)
+        gone = batcher.enqueue(range(6))
+        stays = batcher.enqueue([6, 7])
+        await asyncio.sleep(0.1)  # four of the first six are under way
+        gone.cancel()
+        await asyncio.sleep(0.02)
+        forward.go.set()
+        assert await stays == [12, 14]
+        assert DROPPED._value.get() - before == 2
+        batcher.reserve(8)
+        batcher.release(8)
+
+    run(forward, body)
+    assert forward.batches == [[0, 1, 2, 3], [6, 7]]
+
+
+def test_errors_of_a_chunk_stand_in_their_places() -> None:
+    async def body(batcher: Batcher[int, int]) -> None:
+        batcher.reserve(6)
+        results = await batcher.enqueue([0, -1, 2, 3, -2, 5])
+        assert [results[n] for n in (0, 2, 3, 5)] == [0, 4, 6, 10]
+        assert isinstance(results[1], ActivationsError)
+        assert type(results[4]) is KoineError
+
+    run(Doubling(), body)
+
+
+def test_a_wait_that_is_too_long_is_refused_by_the_queues_own_estimate() -> None:
+    forward = Doubling()
+
+    async def body(batcher: Batcher[int, int]) -> None:
+        batcher._seconds_per_item = 10.0
+        batcher.room(8, within_s=0.1)  # nothing is before them
+        batcher.reserve(1)
+        batcher.room(7)
+        with pytest.raises(OverloadedError, match=r"about 10 s, and a request may wait 1 s") as e:
+            batcher.room(1, within_s=1.0)
+        assert 9 < e.value.retry_after_s <= 10
+        batcher.release(1)
 
     run(forward, body)

@@ -46,6 +46,11 @@ class BenchConfig:
             raise RequestError(
                 f"`--lr-grid` needs one positive learning rate or more; got {list(self.lr_grid)}"
             )
+        if not 1 <= self.sweep_seeds <= len(self.seeds):
+            raise RequestError(
+                f"`--sweep-seeds` must be from 1 to the {len(self.seeds)} seeds of `--seeds`; "
+                f"got {self.sweep_seeds}"
+            )
         if not all(0 <= weight < math.inf for weight in self.sweep_pre_code_weight):
             raise RequestError(
                 "`--sweep-pre-code-weight` needs finite weights, 0 or more; "

@@ -280,3 +280,9 @@ def test_the_command_writes_its_files_without_labels_and_with_few_streams(
     assert text in capsys.readouterr().out
     with Image.open(out / "bench.png") as image:
         assert image.width > 800
+
+
+@pytest.mark.parametrize("given", [0, -1, 3])
+def test_sweeps_take_some_of_the_seeds(given: int) -> None:
+    with pytest.raises(RequestError, match=f"from 1 to the 2 seeds .* got {given}"):
+        BenchConfig(seeds=(1, 2), sweep_seeds=given)

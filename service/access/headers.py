@@ -1,0 +1,84 @@
+"""What every HTTP answer says to browsers and caches; decides nothing about the request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.openapi import DOCS_PAGE
+from service.settings import Settings
+
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+HSTS = "max-age=31536000"
+"""A year. Without `includeSubDomains`: other names are not this service's to decide about."""
+
+
+def _docs_policy(page: str) -> str:
+    """Lets the page load its own files, run its own scripts and call its own host."""
+    inline = re.findall(r"<script>(.*?)</script>", page, re.S)
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline]
+    scripts = " ".join(["'self'", *(f"'sha256-{value}'" for value in hashes)])
+    # Swagger UI sets styles on its elements and draws with data: images
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+
+DOCS_POLICY = _docs_policy(DOCS_PAGE)
+
+
+class SecurityHeaders:
+    """ASGI middleware around the whole app, refusals and faults included."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                _add(MutableHeaders(scope=message), scope)
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+def _add(headers: MutableHeaders, scope: Scope) -> None:
+    path = str(scope["path"])
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Content-Security-Policy"] = DOCS_POLICY if path == "/docs" else API_POLICY
+    if path.startswith(("/v1/", "/v2/")):
+        headers.setdefault("Cache-Control", "no-store")
+    if scope.get("scheme") == "https":
+        headers["Strict-Transport-Security"] = HSTS
+
+
+def cors(settings: Settings) -> list[Middleware]:
+    """What lets pages of the `cors_origins` call the service; nothing where there are none."""
+    if not settings.origins:
+        return []
+    # no credentials: keys travel in headers that a page sets itself, never in cookies
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "PATCH"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Koine-Timeout-Ms"],
+            expose_headers=["Retry-After", "Retry-After-Ms", "Server-Timing", "X-Request-Id"],
+            max_age=600,
+        )
+    ]
