@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 from typing_extensions import Unpack
@@ -29,6 +29,7 @@ from koine.client.calls import (
     GetInfo,
     ItemsCall,
     Part,
+    Seconds,
     Translate,
 )
 from koine.client.config import ClientOptions, read_config
@@ -84,7 +85,7 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient({self._engine.config.target.url!r})"
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> AsyncClient:
         return self
 
     async def __aexit__(
@@ -149,7 +150,7 @@ class AsyncClient:
         *,
         streams: Sequence[str] | None = None,
         dictionary: str | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
     ) -> Compared:
         """Where the streams of each input agree, and about what."""
         call = Compare(streams=None if streams is None else tuple(streams), dictionary=dictionary)
@@ -162,7 +163,7 @@ class AsyncClient:
         to: str,
         *,
         dictionary: str | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
     ) -> Translated:
         """What the encoder of stream `to` would have computed for each input."""
         part = await self._all(Translate(to=to, dictionary=dictionary), inputs, timeout)
@@ -189,19 +190,19 @@ class AsyncClient:
             if cursor is None:
                 return
 
-    async def info(self, dictionary: str | None = None, *, timeout: float | None = None) -> Info:
+    async def info(self, dictionary: str | None = None, *, timeout: Seconds | None = None) -> Info:
         """The dictionary, its streams and the service's limits; over HTTP only."""
         return await self._one(GetInfo(dictionary), timeout)
 
-    async def ready(self, *, timeout: float | None = None) -> bool:
+    async def ready(self, *, timeout: Seconds | None = None) -> bool:
         """Whether the service is there and ready; asked once."""
         return await self._drive(self._engine.ready(self._engine.deadline(timeout)))
 
-    async def _one(self, call: Any, timeout: float | None) -> Any:
+    async def _one(self, call: Any, timeout: Seconds | None) -> Any:
         engine = self._engine
         return await self._drive(engine.run(call, engine.deadline(timeout)))
 
-    async def _all(self, call: ItemsCall, inputs: Inputs, timeout: float | None) -> Part:
+    async def _all(self, call: ItemsCall, inputs: Inputs, timeout: Seconds | None) -> Part:
         deadline = self._engine.deadline(timeout)
         async with aclosing(self._parts(call, inputs, lambda: deadline)) as parts:
             return collect([part async for part in parts])
@@ -259,10 +260,10 @@ class AsyncClient:
             raise ClientError("the client is closed; make a new one")
 
 
-async def _chunks(inputs: Inputs) -> AsyncGenerator[list[Input]]:
+async def _chunks(inputs: Inputs) -> AsyncGenerator[Sequence[object]]:
     """The inputs, a few at a time; none is empty."""
     if isinstance(inputs, AsyncIterable):
-        chunk: list[Input] = []
+        chunk: list[object] = []
         async for given in inputs:
             chunk.append(given)
             if len(chunk) >= READ_AT_ONCE:
@@ -272,14 +273,14 @@ async def _chunks(inputs: Inputs) -> AsyncGenerator[list[Input]]:
             yield chunk
         return
     given = iter(inputs)
-    while chunk := list(itertools.islice(given, READ_AT_ONCE)):
-        yield chunk
+    while few := tuple(itertools.islice(given, READ_AT_ONCE)):
+        yield few
 
 
 async def _batches(
-    packer: Packer, first: list[Input], others: AsyncIterable[list[Input]]
+    packer: Packer, first: Sequence[object], others: AsyncIterable[Sequence[object]]
 ) -> AsyncGenerator[Batch]:
-    def pack(chunk: list[Input]) -> list[Batch]:
+    def pack(chunk: Sequence[object]) -> list[Batch]:
         return list(packer.add(chunk))
 
     for batch in await asyncio.to_thread(pack, first):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Protocol, runtime_checkable
 
 from koine.client.calls import ItemsCall, Prepared, ResultItem, failed
 from koine.client.inputs import Resolved, as_item, checked_id, resolve
@@ -16,11 +16,15 @@ ENVELOPE_BYTES = 4096
 ENOUGH_BYTES = 16 * 2**20
 """A request this large gains nothing by growing."""
 
-CallT = TypeVar("CallT", bound=ItemsCall)
 
-
+@runtime_checkable
 class Wire(Protocol):
-    """How one transport writes items."""
+    """One transport's format, as far as requests are planned by it."""
+
+    @property
+    def has_info(self) -> bool:
+        """Whether it can ask for the service's limits."""
+        ...
 
     def prepare(self, item: Resolved) -> Prepared:
         """The item as it travels."""

@@ -15,6 +15,7 @@ from koine.client.results import (
 )
 from koine.types import Mode
 
+Seconds = float | int
 ResultItem = EncodedItem | ComparedItem | TranslatedItem
 
 
@@ -31,7 +32,7 @@ class EncodeOptions(TypedDict, total=False):
     """Add the concepts' labels."""
     dictionary: str | None
     """`name` or `name@version`; default: the first that is served."""
-    timeout: float | None
+    timeout: Seconds | None
     """Seconds for the whole call (of `encode_stream`, for each request); default: the client's."""
     packed: bool
     """HTTP: smaller answers with values rounded to f16."""

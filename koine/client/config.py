@@ -187,7 +187,7 @@ def read_config(url: str, options: ClientOptions) -> Config:
     return Config(
         target=read_target(url, options.get("transport")),
         api_key=SecretStr(key) if isinstance(key, str) else key,
-        timeout_s=options.get("timeout", 30.0),
+        timeout_s=float(options.get("timeout", 30.0)),
         retries=options.get("retries", 4),
         max_items=options.get("max_items"),
         concurrency=options.get("concurrency", 4),

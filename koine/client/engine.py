@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, get_args
+from typing import get_args
 
 from koine.client.batches import Batch, Limits, Packer, Wire
 from koine.client.calls import (
@@ -19,6 +19,7 @@ from koine.client.calls import (
     ItemsCall,
     Part,
     ResultItem,
+    Seconds,
     failed,
 )
 from koine.client.config import Config, check_names
@@ -32,26 +33,20 @@ UNKNOWN = Limits(items=64, item_bytes=64 * 2**20, batch_bytes=4 * 2**20 - 4096)
 """Where the service cannot be asked: gRPC's own limit of messages, unless an item needs more."""
 
 
-class Dialect(Wire, Protocol):
-    """What a transport's wire format can do."""
-
-    has_info: bool
-
-
 class Engine:
     """The state of one client: what it knows of the service, and its retry budget."""
 
-    def __init__(self, config: Config, wire: Dialect) -> None:
+    def __init__(self, config: Config, wire: Wire) -> None:
         self.config, self.wire = config, wire
         self.policy = Policy(config.retries)
         self._infos: dict[str | None, Info] = {}
 
-    def deadline(self, timeout_s: float | None) -> Deadline:
+    def deadline(self, timeout_s: Seconds | None) -> Deadline:
         """The end of a call that starts now. Raises `ClientError` for a time that is none."""
         seconds = self.config.timeout_s if timeout_s is None else timeout_s
         if not seconds > 0:
             raise ClientError(f"`timeout` must be seconds above 0, got {seconds}")
-        return Deadline(seconds)
+        return Deadline(float(seconds))
 
     def run(self, call: Call, deadline: Deadline) -> Steps:
         """The answer to a call without items."""

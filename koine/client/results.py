@@ -245,6 +245,6 @@ class Info:
     k: int
     joint: str
     streams: tuple[StreamInfo, ...]
-    limits: Mapping[str, float]
+    limits: Mapping[str, int | float]
     provider: str
     versions: Mapping[str, str]

@@ -19,9 +19,9 @@ from koine.client.errors import Failure
 from koine.errors import DeadlineError, KoineError
 
 BASE_S, CAP_S = 0.1, 8.0
-"""The longest first wait and the longest wait at all, where the service names none."""
+"""The most that the first wait and any wait add to what the service asks for."""
 SPREAD = 0.25
-"""Share of a wait that the service named by which it may grow: it tells all clients the same."""
+"""Share of what the service asks for that is added at random: it tells all clients the same."""
 
 
 class Send(NamedTuple):
@@ -112,12 +112,11 @@ class Policy:
 def backoff_s(n: int, retry_after_s: float | None, draw: Callable[[float, float], float]) -> float:
     """Seconds to wait after the n-th failed try, from 0.
 
-    Never less than the service asked for, and up to a quarter more; else "full jitter",
-    uniform in [0, min(cap, base · 2^n)].
+    "Full jitter", uniform in [0, min(cap, base · 2^n)], on top of what the service asked for,
+    and over at least a quarter of that.
     """
-    if retry_after_s is not None and retry_after_s > 0:
-        return retry_after_s + draw(0.0, SPREAD * retry_after_s)
-    return draw(0.0, min(CAP_S, BASE_S * 2.0 ** min(n, 32)))
+    asked_s = retry_after_s or 0.0
+    return asked_s + draw(0.0, max(SPREAD * asked_s, min(CAP_S, BASE_S * 2.0 ** min(n, 32))))
 
 
 def attempts(call: Call, policy: Policy, deadline: Deadline) -> Steps:

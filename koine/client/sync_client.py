@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from typing_extensions import Unpack
 
@@ -20,6 +20,7 @@ from koine.client.calls import (
     GetInfo,
     ItemsCall,
     Part,
+    Seconds,
     Translate,
 )
 from koine.client.config import ClientOptions, read_config
@@ -65,7 +66,7 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._engine.config.target.url!r})"
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(
@@ -126,7 +127,7 @@ class Client:
         *,
         streams: Sequence[str] | None = None,
         dictionary: str | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
     ) -> Compared:
         """Where the streams of each input agree, and about what."""
         call = Compare(streams=None if streams is None else tuple(streams), dictionary=dictionary)
@@ -139,7 +140,7 @@ class Client:
         to: str,
         *,
         dictionary: str | None = None,
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
     ) -> Translated:
         """What the encoder of stream `to` would have computed for each input."""
         part = self._all(Translate(to=to, dictionary=dictionary), inputs, timeout)
@@ -165,19 +166,19 @@ class Client:
             if cursor is None:
                 return
 
-    def info(self, dictionary: str | None = None, *, timeout: float | None = None) -> Info:
+    def info(self, dictionary: str | None = None, *, timeout: Seconds | None = None) -> Info:
         """The dictionary, its streams and the service's limits; over HTTP only."""
         return self._one(GetInfo(dictionary), timeout)
 
-    def ready(self, *, timeout: float | None = None) -> bool:
+    def ready(self, *, timeout: Seconds | None = None) -> bool:
         """Whether the service is there and ready; asked once."""
         return self._drive(self._engine.ready(self._engine.deadline(timeout)), self._closed)
 
-    def _one(self, call: Any, timeout: float | None) -> Any:
+    def _one(self, call: Any, timeout: Seconds | None) -> Any:
         engine = self._engine
         return self._drive(engine.run(call, engine.deadline(timeout)), self._closed)
 
-    def _all(self, call: ItemsCall, inputs: Iterable[Input], timeout: float | None) -> Part:
+    def _all(self, call: ItemsCall, inputs: Iterable[Input], timeout: Seconds | None) -> Part:
         deadline = self._engine.deadline(timeout)
         return collect(list(self._parts(call, inputs, lambda: deadline)))
 
