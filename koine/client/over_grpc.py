@@ -17,23 +17,8 @@ from koine.client.calls import Call, GetReady
 from koine.client.config import Config, Tls
 from koine.client.errors import Failure
 from koine.client.wire_proto import ProtoWire, refusal
-from koine.errors import ClientError, KoineError
+from koine.errors import ClientError
 from koine.proto.koine.v1 import concepts_pb2_grpc
-
-SERVICE = "koine.v1.ConceptService"
-_KINDS: dict[str, type[KoineError]] = {
-    "INVALID_ARGUMENT": errors.RequestError,
-    "NOT_FOUND": errors.UnknownDictionaryError,
-    "UNAUTHENTICATED": errors.UnauthorizedError,
-    "PERMISSION_DENIED": errors.ForbiddenError,
-    "RESOURCE_EXHAUSTED": errors.OverloadedError,
-    "FAILED_PRECONDITION": errors.ArtifactError,
-    "DEADLINE_EXCEEDED": errors.DeadlineError,
-    "UNAVAILABLE": errors.ServiceUnavailableError,
-    "INTERNAL": errors.KoineError,
-    "UNKNOWN": errors.KoineError,
-}
-"""What a status means where the service names no type of its own."""
 
 
 class _Grpc:
@@ -66,7 +51,7 @@ class _Grpc:
             name: value for name, value in error.trailing_metadata() or () if isinstance(value, str)
         }
         code, details = error.code().name, error.details() or "no reason is given"
-        return refusal(code, f"{self._address}: {details}", trailers, _KINDS)
+        return refusal(code, f"{self._address}: {details}", trailers)
 
 
 class SyncGrpc(_Grpc):

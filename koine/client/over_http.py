@@ -32,7 +32,12 @@ class AsyncHttp:
 
     wire: JsonWire
 
-    def __init__(self, config: Config, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        transport: httpx.AsyncBaseTransport | None = None,
+        trust: ssl.SSLContext | bool | None = None,
+    ) -> None:
         """`transport`: carries the requests in place of sockets, such as `httpx.ASGITransport`."""
         self.wire = JsonWire()
         self._url = config.target.url
@@ -42,7 +47,7 @@ class AsyncHttp:
         self._client = httpx.AsyncClient(
             base_url=self._url,
             headers=headers,
-            verify=ssl_context(config.tls),
+            verify=ssl_context(config.tls) if trust is None else trust,
             transport=transport,
             timeout=None,  # `send` bounds the whole
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
@@ -101,6 +106,7 @@ class SyncHttp:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._trust = ssl_context(config.tls)
         self.wire = JsonWire()
         self._lock = threading.Lock()
         self._loop: _Loop | None = None
@@ -109,8 +115,7 @@ class SyncHttp:
     def send(self, call: Call, timeout_s: float) -> Any:
         """The call's result, or a `Failure`."""
         try:
-            loop = self._running()
-            return loop.run(loop.http.send(call, timeout_s))
+            return self._running().send(call, timeout_s)
         except CancelledError:
             return Failure(ClientError("the client was closed during the call; make a new one"))
 
@@ -126,17 +131,20 @@ class SyncHttp:
             if self._closed:
                 raise CancelledError
             if self._loop is None or not self._loop.alive:
-                self._loop = _Loop(self._config)
+                self._loop = _Loop(self._config, self._trust)
             return self._loop
 
 
 class _Loop:
     """An event loop in a daemon thread, and the connections that live in it."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, trust: ssl.SSLContext | bool) -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self.http = AsyncHttp(config)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lock = threading.Lock()
+        self._ended = False
+        self.http = AsyncHttp(config, trust=trust)
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="koine-client", daemon=True
         )
@@ -147,24 +155,43 @@ class _Loop:
         """False in a process that was forked off: the thread stayed behind."""
         return self._pid == os.getpid()
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """What `work` returns; cancels it where the waiting thread is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+    def send(self, call: Call, timeout_s: float) -> Any:
+        """What `AsyncHttp.send` returns; cancels it where the waiting thread is interrupted.
+
+        Raises `CancelledError` where the loop ends meanwhile.
+        """
+        with self._lock:  # what is handed over is ahead of the end, or refused
+            if self._ended:
+                raise CancelledError
+            work = self._tracked(self.http.send(call, timeout_s))
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
+    async def _tracked(self, work: Coroutine[Any, Any, Any]) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await work
+        finally:
+            self._tasks.discard(task)
+
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends what is under way, then the thread."""
+        with self._lock:
+            self._ended = True
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     async def _end(self) -> None:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        # our own only: those of the libraries beneath must be ended by who started them
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import Message
 
+from koine import errors
 from koine.client.calls import Call, Compare, Concepts, Encode, Part, Prepared, Translate
 from koine.client.errors import Failure, error_of
 from koine.client.inputs import Resolved
@@ -27,6 +28,19 @@ from koine.client.results import (
 from koine.errors import ClientError, KoineError, OverloadedError
 from koine.proto.koine.v1 import concepts_pb2 as pb
 
+_KINDS: dict[str, type[KoineError]] = {
+    "INVALID_ARGUMENT": errors.RequestError,
+    "NOT_FOUND": errors.UnknownDictionaryError,
+    "UNAUTHENTICATED": errors.UnauthorizedError,
+    "PERMISSION_DENIED": errors.ForbiddenError,
+    "RESOURCE_EXHAUSTED": errors.OverloadedError,
+    "FAILED_PRECONDITION": errors.ArtifactError,
+    "DEADLINE_EXCEEDED": errors.DeadlineError,
+    "UNAVAILABLE": errors.ServiceUnavailableError,
+    "INTERNAL": errors.KoineError,
+    "UNKNOWN": errors.KoineError,
+}
+"""What a status means where the service names no type of its own."""
 _MODES = {"independent": pb.INDEPENDENT, "joint": pb.JOINT}
 
 
@@ -103,9 +117,7 @@ class ProtoWire:
         return Part(results, _timings(message) if isinstance(call, Encode) else Timings())
 
 
-def refusal(
-    code: str, details: str, trailers: Mapping[str, str], kinds: Mapping[str, type[KoineError]]
-) -> Failure:
+def refusal(code: str, details: str, trailers: Mapping[str, str]) -> Failure:
     """Why a call was refused: a status code's name, its details and trailing metadata."""
     after_s: float | None = None
     try:
@@ -118,7 +130,7 @@ def refusal(
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         # gRPC's own limit of messages has the code of an overload, and waiting never helps
         type_, retry = "urn:koine:error:too-large", False
-    return Failure(error_of(type_, details, after_s, kinds.get(code, ClientError)), retry, after_s)
+    return Failure(error_of(type_, details, after_s, _KINDS.get(code, ClientError)), retry, after_s)
 
 
 def _item(call: Call, id_: str, result: Any, title: str | None) -> Any:

@@ -95,8 +95,8 @@ class Canned:
             except OSError:
                 return
             thread = threading.Thread(target=self._answer, args=(connection,))
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def close(self) -> None:
         """Ends every thread."""
@@ -118,13 +118,13 @@ class Canned:
                     self._over.wait(answer)
                 else:
                     connection.sendall(answer)
-                    if self.linger is not None and not asked.path.startswith("/v1/info"):
+                    if self.linger is not None and "/v1/info" not in asked.path:
                         self.linger.wait(60)
             except OSError:
                 return  # the client left
 
     def _of(self, asked: Asked) -> bytes | Silence:
-        if asked.path.startswith("/v1/info"):
+        if "/v1/info" in asked.path:
             return self.refuse_info or http(200, self.info)
         with self._lock:
             number = len(self.asked)
