@@ -24,7 +24,9 @@
     ├── OverloadedError         the service's queue is full
     │   └── RateLimitError      a key has used up what it may send for now
     ├── DeadlineError           no answer within the time that the caller gave
-    └── NotReadyError           the service has not finished loading
+    ├── NotReadyError           the service has not finished loading
+    ├── ServiceUnavailableError  nothing that answers at the service's address
+    └── ClientError             the client is used as it cannot be, or got an answer of no service
 
 A message says what is wrong, what was got and what to do. `title` is the same for every
 error of a class; the message is its detail.
@@ -187,3 +189,15 @@ class NotReadyError(KoineError):
     """The service has not finished loading its artifact."""
 
     title = "The service is not ready"
+
+
+class ServiceUnavailableError(KoineError):
+    """Nothing answers at the service's address, or it says that it cannot."""
+
+    title = "The service cannot be reached"
+
+
+class ClientError(KoineError):
+    """The client is used as it cannot be, or got an answer that is not the service's."""
+
+    title = "The client cannot do this"

@@ -53,6 +53,9 @@ STATUS: dict[type[KoineError], Status] = {
     errors.RateLimitError: Status(429, "RESOURCE_EXHAUSTED"),
     errors.DeadlineError: Status(504, "DEADLINE_EXCEEDED"),
     errors.NotReadyError: Status(503, "UNAVAILABLE"),
+    # the client's own; the service raises neither
+    errors.ServiceUnavailableError: Status(503, "UNAVAILABLE"),
+    errors.ClientError: Status(500, "INTERNAL"),
 }
 """Every class of the tree has its own entry: nothing is inherited by accident."""
 
