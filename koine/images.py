@@ -14,15 +14,18 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from koine.bombs import refuse_bombs
 from koine.errors import ImageError
 from koine.streams import ImagePreprocess
 from koine.types import ImageHWC
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 MAX_PIXELS = 64_000_000
-"""Decoded pixels that an image may have: 256 MB of memory; every phone's default photo fits."""
+"""Decoded pixels that an image may have; every phone's default photo fits. Decoding takes 4 bytes a
+pixel, as long again where it is turned upright or converted to RGB; progressive JPEG up to 6
+more, WebP 12 more."""
 MAX_RESIZED_PIXELS = 4096 * 4096
 """Above this many pixels after resizing (aspect 256:1 at 256) only the kept square is made."""
 
@@ -49,15 +52,21 @@ _DAMAGES = (
 )
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, keep_side: int | None = None
+) -> Image.Image:
     """Decode a JPEG, PNG, WebP, GIF, TIFF or BMP file to an upright RGB image.
 
     The size is read from the header and held against `max_pixels` before a pixel is decoded.
-    Raises ImageError for anything that is not a whole, readable image within the limit.
+    With `keep_side` a JPEG may come out at 1/2, 1/4 or 1/8 of its size, scaled by its cosine
+    transform, so long as its shorter side keeps that many pixels; without it every pixel is
+    decoded. Raises ImageError for anything that is not a whole, readable image within the limit.
     """
     if not data:
         raise ImageError("the image is empty (0 bytes); send the bytes of an image file")
     image = _open(data, max_pixels)
+    if keep_side is not None:
+        _shrink_on_load(image, keep_side)
     try:
         image.load()
     except _BOMBS as error:
@@ -90,6 +99,7 @@ def preprocess_image(image: Image.Image, spec: ImagePreprocess) -> ImageHWC:
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header and hold the size against the limit; no pixel is decoded yet."""
+    refuse_bombs(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except _BOMBS as error:
@@ -104,6 +114,21 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise _too_large(max_pixels, f"{image.width:,}×{image.height:,}")
     return image
+
+
+def _shrink_on_load(image: Image.Image, keep_side: int) -> None:
+    """Have a JPEG decoded at the smallest scale that divides its sides and keeps enough of them.
+
+    Where a side were rounded, the resized picture could lie a pixel beside that of the whole file.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return
+    for scale in (8, 4, 2):
+        width, height = image.width // scale, image.height // scale
+        whole = image.size == (width * scale, height * scale)
+        if whole and min(width, height) >= max(keep_side, 1):
+            image.draft(None, (width, height))
+            return
 
 
 def _bomb(max_pixels: int) -> ImageError:
@@ -121,6 +146,8 @@ def _too_large(max_pixels: int, got: str) -> ImageError:
 def _upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; metadata that cannot be read counts as none, as in viewers."""
     try:
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # `exif_transpose` would copy it
         return ImageOps.exif_transpose(image)
     except _DAMAGES:
         return image

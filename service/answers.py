@@ -12,8 +12,8 @@ import numpy as np
 
 from koine.codes import PAD
 from koine.errors import KoineError
-from service.dictionary import Answer
 from service.errors import item_error
+from service.flow import Answer
 from service.jobs import Row
 from service.schemas import Options
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.dictionary import Answer, Dictionary
+from service.dictionary import Dictionary
+from service.flow import Answer
 from service.jobs import Item
 from service.schemas import Options
 from service.timings import Timings

@@ -1,18 +1,25 @@
-"""What every transport calls: bytes in flight, deadlines, then a dictionary's queues; no HTTP."""
+"""What every transport calls: bytes, deadlines, the cache, then a dictionary's queues; no HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from koine.errors import DeadlineError, KoineError, OverloadedError
 from service import metrics, telemetry
+from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
 from service.dictionaries import Dictionaries
+from service.dictionary import Dictionary
+from service.flow import Answer
 from service.settings import Settings
 from service.timings import Timings
+
+INLINE_BYTES = 256 * 1024
+"""Images up to this size together are hashed in the event loop; a thread would cost more."""
 
 
 class Core:
@@ -22,10 +29,13 @@ class Core:
         self.settings = settings
         self.dictionaries = Dictionaries(settings)
         self.inflight = ByteBudget(settings.max_inflight_bytes)
+        self.cache = CodeCache.of(settings)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to load the artifacts; the service is not ready until that is done."""
+        if self.cache is not None:
+            await self.cache.start()
         self._running = asyncio.create_task(self.dictionaries.run(), name="dictionaries")
 
     @property
@@ -44,9 +54,7 @@ class Core:
             start = time.perf_counter()
             try:
                 async with asyncio.timeout(timeout_s):
-                    answers = await dictionary.encode(
-                        call.items, options.streams, options.mode, timings, timeout_s
-                    )
+                    answers = await self._answers(dictionary, call, timings, timeout_s)
             except TimeoutError:
                 metrics.DEADLINES.inc()
                 raise DeadlineError(
@@ -58,12 +66,39 @@ class Core:
             metrics.ITEMS.labels(item.modality, "error" if failed else "ok").inc()
         return Encoded(dictionary, answers, timings)
 
+    async def _answers(
+        self, dictionary: Dictionary, call: Call, timings: Timings, timeout_s: float
+    ) -> list[Answer]:
+        """From the cache, what is there; the rest from the dictionary."""
+        items, options = call.items, call.options
+
+        async def compute(places: Sequence[int]) -> list[Answer]:
+            missing = [items[place] for place in places]
+            return await dictionary.encode(
+                missing, options.streams, options.mode, timings, timeout_s
+            )
+
+        if self.cache is None:
+            return await compute(range(len(items)))
+        dictionary.check_streams(options.streams)
+        digest = dictionary.encoder.artifact.digest
+        key = partial(
+            item_key, dictionary_digest=digest, streams=options.streams, mode=options.mode
+        )
+        if sum(len(item.image or b"") for item in items) > INLINE_BYTES:
+            keys = await asyncio.to_thread(lambda: [key(item) for item in items])
+        else:
+            keys = [key(item) for item in items]
+        return await self.cache.answers(keys, compute)
+
     async def close(self) -> None:
         """Finishes what was let in, then ends every thread and task."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
         await self.dictionaries.close()
+        if self.cache is not None:
+            await self.cache.close()
 
 
 class ByteBudget:

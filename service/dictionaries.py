@@ -18,7 +18,8 @@ import koine
 from koine.artifact import Artifact
 from koine.errors import ArtifactError, KoineError, NotReadyError, UnknownDictionaryError
 from service import metrics
-from service.dictionary import Dictionary, Pools, load
+from service.dictionary import Dictionary, load
+from service.flow import Pools
 from service.settings import PREFIX, Settings
 
 MANIFEST = "manifest.json"

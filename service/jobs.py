@@ -16,7 +16,7 @@ from koine.encoder import ConceptEncoder
 from koine.errors import ActivationsError, ImageError, InputError, TextError, UnknownStreamError
 from koine.images import decode_image
 from koine.sessions import CPU
-from koine.streams import TextPreprocess
+from koine.streams import ImagePreprocess, TextPreprocess
 from koine.texts import Tokens
 from koine.types import ActsND, ImageHWC, Mode
 
@@ -140,10 +140,20 @@ def image_bytes(image: str | bytes) -> bytes:
 
 
 def read_image(
-    image: str | bytes, names: Sequence[str], encoder: ConceptEncoder, max_pixels: int
+    image: str | bytes,
+    names: Sequence[str],
+    encoder: ConceptEncoder,
+    max_pixels: int,
+    jpeg_shrink: int = 0,
 ) -> dict[str, ImageHWC]:
-    """The pixels that each of the streams reads, from one decoding. Raises `ImageError`."""
-    decoded = decode_image(image_bytes(image), max_pixels=max_pixels)
+    """The pixels that each of the streams reads, from one decoding. Raises `ImageError`.
+
+    `jpeg_shrink`: as the setting says.
+    """
+    specs = [encoder.streams[name].preprocess for name in names]
+    sides = [spec.resize_size for spec in specs if isinstance(spec, ImagePreprocess)]
+    keep_side = jpeg_shrink * max(sides) if jpeg_shrink and sides else None
+    decoded = decode_image(image_bytes(image), max_pixels=max_pixels, keep_side=keep_side)
     made: dict[object, ImageHWC] = {}  # streams often share their preprocessing
     for name in names:
         spec = encoder.streams[name].preprocess

@@ -29,8 +29,11 @@ OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
 STAGES = ("read", "decode", "queue", "forward", "answer")
 REASONS = ("queue_full", "too_large", "auth", "forbidden", "rate_limit")
+CACHE_RESULTS = ("hit", "miss", "error", "bypass")
+CACHE_DROPS = ("queue_full", "too_large", "unavailable", "refused")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
 _ITEMS = tuple(2**n for n in range(13))
+_CACHE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 REQUESTS = Counter("koine_requests_total", "Requests answered", ["route", "outcome"])
 REQUEST_SECONDS = Histogram(
@@ -57,6 +60,24 @@ RELOADS = Counter("koine_reloads_total", "Artifacts replaced while serving", ["o
 LAST_BATCH = Gauge(
     "koine_last_batch_timestamp_seconds", "End of the latest forward pass", ["queue"],
     multiprocess_mode="livemax",
+)  # fmt: skip
+CACHE_REQUESTS = Counter(
+    "koine_cache_requests_total", "Keys looked up in a tier of the cache", ["tier", "result"]
+)
+CACHE_SECONDS = Histogram(
+    "koine_cache_op_duration_seconds", "Waiting for Redis (get), writing to it (set)",
+    ["op"], buckets=_CACHE_SECONDS,
+)  # fmt: skip
+CACHE_BYTES = Gauge(
+    "koine_cache_bytes", "Memory that cached codes take", multiprocess_mode="livesum"
+)
+CACHE_SHARED = Counter("koine_cache_shared_total", "Items that another's computation answered")
+CACHE_DROPPED = Counter(
+    "koine_cache_dropped_writes_total", "Codes that were not written to Redis", ["reason"]
+)
+DEPENDENCY_UP = Gauge(
+    "koine_dependency_up", "Whether every worker reaches it", ["dependency"],
+    multiprocess_mode="livemin",
 )  # fmt: skip
 READY = Gauge("koine_ready", "Workers that are ready", multiprocess_mode="livesum")
 BUILD = Gauge(
@@ -87,6 +108,13 @@ def prepare(queues: Sequence[str]) -> None:
         RELOADS.labels(outcome)
     for reason in REASONS:
         REJECTED.labels(reason)
+    for result in CACHE_RESULTS:
+        CACHE_REQUESTS.labels("local", result)
+        CACHE_REQUESTS.labels("redis", result)
+    for op in ("get", "set"):
+        CACHE_SECONDS.labels(op)
+    for reason in CACHE_DROPS:
+        CACHE_DROPPED.labels(reason)
 
 
 def exposition() -> bytes:

@@ -24,10 +24,14 @@ class Places:
         self, batcher: Batcher[Any, T], item: object, timings: Timings
     ) -> asyncio.Future[list[T | KoineError]]:
         """The queue's result; a place that was held for it is the queue's from now on."""
-        reserved = batcher in self.left
-        if reserved:
+        return batcher.enqueue([item], timings, reserved=self.give(batcher))
+
+    def give(self, batcher: Batcher[Any, Any]) -> bool:
+        """Leaves the place in this queue to what is about to be queued; False without one."""
+        held = batcher in self.left
+        if held:
             self.left.remove(batcher)
-        return batcher.enqueue([item], timings, reserved=reserved)
+        return held
 
     def release(self) -> None:
         """Gives back what was not used."""
@@ -42,6 +46,17 @@ def reserve(wanted: Sequence[Batcher[Any, Any]], within_s: float) -> None:
         batcher.room(items, within_s)
     for batcher, items in counts.items():
         batcher.hold(items)
+
+
+async def pieces_of(
+    futures: Sequence[asyncio.Future[list[T | KoineError]]],
+) -> list[list[T | KoineError]]:
+    """The results of each; on a cancellation none is waited for."""
+    try:
+        return [await future for future in futures]
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 async def each_of(futures: Sequence[asyncio.Future[list[T | KoineError]]]) -> list[T]:

@@ -10,8 +10,9 @@ import os
 import re
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -29,7 +30,9 @@ log = logging.getLogger(__name__)
 class Settings(BaseSettings):
     """The service's settings; nothing writes to them after they are read."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     artifact: str | None = None
     """Directory that `export` wrote, or several with `:` between; the first is the default."""
@@ -65,6 +68,9 @@ class Settings(BaseSettings):
     """Bytes of all requests under way in one process; beyond, 429."""
     max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=89_478_485)
     """Width times height of one image; Pillow itself refuses more than the upper bound."""
+    jpeg_shrink: int = Field(default=0, ge=0, le=64)
+    """JPEGs are decoded at 1/2, 1/4 or 1/8 while their shorter side keeps this many times the
+    largest side that a stream resizes to; 0 decodes them whole."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
     keys_file: Path | None = None
@@ -86,6 +92,21 @@ class Settings(BaseSettings):
     """The least that is logged."""
     access_log: Literal["off", "errors", "all"] = "errors"
     """Which requests get a line: none, those that the service failed, or every one."""
+    cache_bytes: int = Field(default=64 * 2**20, ge=0, le=2**40)
+    """Memory in each process for codes of items that were encoded before; 0 keeps none."""
+    cache_ttl_s: int = Field(default=3600, ge=1, le=31_536_000)
+    """Seconds that a tier of the cache keeps an item's codes."""
+    redis_url: SecretStr | None = None
+    """Redis that shares codes between processes: `redis://`, `rediss://` (TLS) or `unix://`."""
+    redis_timeout_ms: float = Field(default=25.0, gt=0, le=10_000)
+    """How long a request waits for Redis before it is encoded as if Redis were not there."""
+
+    @model_validator(mode="after")
+    def _redis_has_an_address(self) -> Self:
+        # a rule of the whole: a field's own would put the password into the message
+        if self.redis_url is not None:
+            _check_address(self.redis_url.get_secret_value())
+        return self
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:
@@ -117,6 +138,21 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError("; ".join(_reason(fault) for fault in error.errors())) from error
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        place = parts.hostname if parts.scheme != "unix" else parts.path
+        readable = parts.scheme in ("redis", "rediss", "unix") and place and parts.port != 0
+    except ValueError:  # its message holds a part of the address, which may be a secret
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"`{PREFIX}REDIS_URL` is no address of Redis (not shown: it may hold a password); set "
+            "it to redis://[user:password@]host[:port][/number], with `/`, `#`, `?` and `@` of a "
+            "password percent-encoded, or leave it unset"
+        )
 
 
 def _reason(fault: ErrorDetails) -> str:

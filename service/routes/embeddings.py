@@ -8,8 +8,8 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.dictionary import INLINE_CHARS
 from service.embeddings import Embedded, embed, embedding_json, read_inputs, tokens_read
+from service.flow import INLINE_CHARS
 from service.jobs import Item
 from service.reading import read_object
 from service.routes.request import INLINE_ITEMS, Exchange, check_json

@@ -21,7 +21,8 @@ Start = Callable[..., Any]
 @contextmanager
 def serving(artifact: Artifact, **settings: Any) -> Iterator[TestClient]:
     """A client of a ready service with these settings."""
-    app = create_app(Settings(artifact=str(artifact.path), provider="cpu", threads=1, **settings))
+    own = {"cache_bytes": 0, **settings}  # most tests send the same thing again to be encoded
+    app = create_app(Settings(artifact=str(artifact.path), provider="cpu", threads=1, **own))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

@@ -161,3 +161,24 @@ def test_an_unknown_dictionary_is_named(tiny_artifact: Artifact) -> None:
             assert answer.json()["dictionary"] == "tiny@0.1"
 
     run(tiny_artifact, body)
+
+
+def test_what_was_encoded_comes_from_the_cache(tiny_artifact: Artifact) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        before = await scrape(client)
+        asked = {"inputs": [image_item(1, id="a"), {"text": "a dog"}, {"text": ""}]}
+        first = (await client.post("/v1/encode", json=asked)).json()
+        again = (await client.post("/v1/encode", json=asked)).json()
+        assert first == again
+        new = {"inputs": [{"text": "a cat"}, image_item(1, id="b")]}
+        mixed = (await client.post("/v1/encode", json=new)).json()["results"]
+        assert mixed[1] == first["results"][0] | {"id": "b"}
+        joint = await client.post("/v1/encode", json=new | {"mode": "joint"})
+        assert joint.status_code == 200
+        after = await scrape(client)
+        assert grown(before, after, "koine_cache_requests_total", "hit", "local") == 3
+        assert grown(before, after, "koine_batch_items_sum", "tiny_a") == 2  # once a mode
+        unknown = await client.post("/v1/encode", json=asked | {"streams": ["nope"]})
+        assert unknown.status_code == 400
+
+    run(tiny_artifact, body, cache_bytes=1 << 20)

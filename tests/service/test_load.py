@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
-from service import jobs, routes
+from service import jobs
 from service.dictionaries import Dictionaries
 from service.jobs import Item
 from service.metrics import QUEUE_ITEMS
-from service.routes import create_app
+from service.routes import create_app, encode
 from service.settings import Settings
 from tests.service.inputs import image_item
 
@@ -29,7 +29,8 @@ Body = Callable[[httpx.AsyncClient], Awaitable[None]]
 async def service(artifact: Artifact | str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A ready service and a client in one event loop."""
     path = artifact if isinstance(artifact, str) else str(artifact.path)
-    app = create_app(Settings(artifact=path, provider="cpu", threads=1, **settings))
+    own = {"cache_bytes": 0, **settings}  # most tests send the same thing again to be encoded
+    app = create_app(Settings(artifact=path, provider="cpu", threads=1, **own))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://koine") as client:
@@ -107,10 +108,15 @@ def test_unmatched_paths_make_no_series(tiny_artifact: Artifact) -> None:
     async def body(client: httpx.AsyncClient) -> None:
         before = await scrape(client)
         for n in range(10):
-            await client.get(f"/v1/concepts/{n}")
+            assert (await client.get(f"/v1/nothing/{n}")).status_code == 404
+            assert (await client.get(f"/v1/concepts/{n}")).status_code == 200
+            assert (await client.get(f"/v2/models/m{n}")).status_code == 404
         after = await scrape(client)
         assert before.keys() == after.keys()
-        assert not any("concepts" in part for key in after for part in key)
+        assert not any("nothing" in part for key in after for part in key)
+        requests = "koine_requests_total"
+        assert grown(before, after, requests, "ok", "/v1/concepts/{id}") == 10
+        assert grown(before, after, requests, "client_error", "/v2/models/{model}") == 10
 
     run(tiny_artifact, body)
 
@@ -286,9 +292,9 @@ def test_texts_and_scrapes_do_not_wait_for_images_to_be_decoded(
     go = threading.Event()
     real = jobs.decode_image
 
-    def late(data: bytes, *, max_pixels: int) -> Any:
+    def late(data: bytes, **options: Any) -> Any:
         assert go.wait(20)
-        return real(data, max_pixels=max_pixels)
+        return real(data, **options)
 
     monkeypatch.setattr(jobs, "decode_image", late)
 
@@ -325,11 +331,11 @@ def test_no_work_is_done_in_the_event_loop(
         real = getattr(ConceptEncoder, name)
         monkeypatch.setattr(ConceptEncoder, name, spied(name, real))
     for name in ("read_json", "answer_body"):
-        monkeypatch.setattr(routes, name, spied(name, getattr(routes, name)))
+        monkeypatch.setattr(encode, name, spied(name, getattr(encode, name)))
 
     async def body(client: httpx.AsyncClient) -> None:
         threads.clear()  # loading and warming up
-        big = {"inputs": [image_item(n, text="a dog " * 300) for n in range(20)]}
+        big = {"inputs": [image_item(n, text="a dog " * 1000) for n in range(20)]}
         assert (await client.post("/v1/encode", json=big)).status_code == 200
 
     run(tiny_artifact, body)

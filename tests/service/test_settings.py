@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from koine.artifact import Artifact
 from koine.errors import ArtifactError, SettingsError
+from service.cache import CodeCache
 from service.dictionaries import check_artifacts
 from service.settings import Settings, read_settings
 
@@ -39,6 +41,46 @@ def test_bad_variables_are_named(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=words):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6379",
+        "http://:s3cret@cache:6379",
+        "redis://",
+        "redis://:s3cret/more@cache:6379",  # what follows `:` reads as a port
+        "redis://:s3cret@cache:70000",
+        "rediss://[s3cret",
+        "unix://",
+    ],
+)
+def test_an_unreadable_address_of_redis_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("KOINE_REDIS_URL", url)
+    with pytest.raises(SettingsError, match="`KOINE_REDIS_URL` is no address of Redis") as caught:
+        read_settings()
+    assert "s3cret" not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://cache", "rediss://me:p%2Fw@cache:6380/1", "unix:///run/redis.sock"]
+)
+def test_addresses_of_redis(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("KOINE_REDIS_URL", url)
+    settings = read_settings()
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == url
+    assert "p%2Fw" not in repr(settings)
+    assert CodeCache.of(settings) is not None
+
+
+def test_an_address_that_only_its_client_refuses_is_not_shown_either() -> None:
+    url = SecretStr("redis://:s3cret@cache?socket_timeout=s3cret")
+    with pytest.raises(SettingsError, match="`KOINE_REDIS_URL` cannot be read") as caught:
+        CodeCache.of(Settings(redis_url=url))
+    assert "s3cret" not in f"{caught.value} {caught.value.__cause__}"
 
 
 def test_unknown_variables_are_pointed_out(
