@@ -16,6 +16,7 @@ from koine.errors import ArtifactError, SettingsError
 from service.access.tls import bento_ssl
 from service.dictionaries import check_artifacts
 from service.routes import create_app
+from service.rpc.server import check_port
 from service.settings import PREFIX, read_settings
 from service.telemetry import logs
 
@@ -64,10 +65,11 @@ class ConceptService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Refuses to start, in one sentence, without whole artifacts."""
+        """Refuses to start, in one sentence, without whole artifacts and gRPC's port."""
         try:
             paths = check_artifacts(SETTINGS)
-        except ArtifactError as error:
+            check_port(SETTINGS)
+        except (ArtifactError, SettingsError) as error:
             logs.stop(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
         os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32
+from jaxtyping import Float, Float32, Int32
 
 from koine.codes import PAD, Codes
 from koine.encoder import ConceptEncoder
@@ -31,9 +31,7 @@ class Item:
     image: str | bytes | None = None
     """A file's bytes, or those bytes in base64."""
     text: str | None = None
-    activations: Mapping[str, Float64[np.ndarray, "D"]] = field(
-        default_factory=dict[str, np.ndarray]
-    )
+    activations: Mapping[str, Float[np.ndarray, "D"]] = field(default_factory=dict[str, np.ndarray])
     error: InputError | None = None
     """Set where the item cannot be read: it is answered with this."""
 
@@ -174,7 +172,7 @@ def read_text(
 
 
 def read_activations(
-    values_D: Float64[np.ndarray, "D"], name: str, encoder: ConceptEncoder
+    values_D: Float[np.ndarray, "D"], name: str, encoder: ConceptEncoder
 ) -> Float32[np.ndarray, "D"]:
     """The item's row of one stream. Raises `ActivationsError`."""
     d_in = encoder.streams[name].d_in

@@ -22,6 +22,15 @@ HEADS = "dictionary-heads"
 """The queue in front of the heads; the others are called after their stream (never with `-`)."""
 OTHER_ROUTE = "other"
 """Stands for every path that is no endpoint."""
+RPC_ROUTES = (
+    "/koine.v1.ConceptService/Encode", "/koine.v1.ConceptService/EncodeStream",
+    "/koine.v1.ConceptService/Compare", "/koine.v1.ConceptService/Translate",
+    "/koine.v1.ConceptService/ListConcepts",
+    "/inference.GRPCInferenceService/ModelInfer",
+    "/inference.GRPCInferenceService/ModelStreamInfer",
+    "/inference.GRPCInferenceService/ModelMetadata", "/inference.GRPCInferenceService/ModelConfig",
+)  # fmt: skip
+"""The same of gRPC; each message of a stream counts."""
 PROBES = ("/livez", "/healthz", "/readyz", "/metrics")
 """Routes that are not counted; the others are the app's own templates."""
 

@@ -48,6 +48,14 @@ class Settings(BaseSettings):
     """Processes that serve; each loads the artifact and has its own queues."""
     http_port: int = Field(default=3000, ge=0, le=65535)
     """Port of HTTP; `bentoml serve --port` goes before it."""
+    grpc_host: str = Field(default="127.0.0.1", min_length=1)
+    """Address that gRPC listens on; 0.0.0.0 is every one."""
+    grpc_port: int = Field(default=50051, ge=0, le=65535)
+    """Port of gRPC, which all workers share; 0 turns it off."""
+    grpc_max_message_bytes: int | None = Field(default=None, ge=1024, le=2**31 - 1)
+    """Bytes of one gRPC message; None is `max_body_bytes`."""
+    grpc_max_streams: int = Field(default=1000, ge=1, le=1_000_000)
+    """Calls that one gRPC connection may have under way; the client holds back more."""
     max_batch: int = Field(default=32, ge=1, le=4096)
     """Items that one forward pass takes."""
     batch_wait_ms: float = Field(default=3.0, ge=0, le=1000)

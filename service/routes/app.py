@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +20,7 @@ from service.access import redact
 from service.access.access import Access
 from service.access.guard import Guard
 from service.access.headers import SecurityHeaders, cors
+from service.access.tls import server_credentials
 from service.core import Core
 from service.errors import http_problem, problem
 from service.observe import CLIENT_GONE, Observe
@@ -30,6 +32,8 @@ from service.routes.inference import ROUTES as INFERENCE
 from service.routes.info import info
 from service.routes.probes import livez, readyz, show_docs, show_metrics, show_openapi
 from service.routes.translate import translate
+from service.rpc.edge import authorize
+from service.rpc.server import rpc_serving
 from service.settings import Settings
 
 
@@ -45,9 +49,15 @@ def create_app(settings: Settings) -> Starlette:
             await access.start()
             core = app.state.core = Core(settings)
             await core.start()
-            yield
-            await core.close()
-            await access.close()
+            try:
+                credentials = server_credentials(settings)
+                async with rpc_serving(
+                    core, authorize=partial(authorize, access), credentials=credentials
+                ):
+                    yield
+            finally:
+                await core.close()
+                await access.close()
 
     routes = _routes()
     app = Starlette(
@@ -65,6 +75,7 @@ def create_app(settings: Settings) -> Starlette:
             ClientDisconnect: _on_gone,
         },
     )
+    metrics.prepare_routes(metrics.RPC_ROUTES)
     app.state.settings = settings
     app.state.access = access
     return app

@@ -41,6 +41,7 @@ def no_settings_from_outside() -> None:
     """A developer's own `KOINE_*` variables must not change what is tested."""
     for name in [name for name in os.environ if name.startswith("KOINE_")]:
         del os.environ[name]
+    os.environ["KOINE_GRPC_PORT"] = "0"  # tests of gRPC take a free port
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "OMP_NUM_THREADS": "1",
+        "KOINE_GRPC_PORT": "0",
         **settings,
     }
 

@@ -38,6 +38,7 @@ class DemoServer:
         environment = os.environ | {
             "KOINE_ARTIFACT": str(self._artifact.resolve()),
             "BENTOML_DO_NOT_TRACK": "True",
+            "KOINE_GRPC_PORT": os.environ.get("KOINE_GRPC_PORT", "0"),
         }
         bentoml = Path(sys.executable).with_name("bentoml")
         command = [str(bentoml), "serve", "service.app:ConceptService"]
