@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
-from service import jobs, routes
+from service import jobs
 from service.dictionaries import Dictionaries
 from service.jobs import Item
 from service.metrics import QUEUE_ITEMS
-from service.routes import create_app
+from service.routes import create_app, encode
 from service.settings import Settings
 from tests.service.inputs import image_item
 
@@ -108,10 +108,15 @@ def test_unmatched_paths_make_no_series(tiny_artifact: Artifact) -> None:
     async def body(client: httpx.AsyncClient) -> None:
         before = await scrape(client)
         for n in range(10):
-            await client.get(f"/v1/concepts/{n}")
+            assert (await client.get(f"/v1/nothing/{n}")).status_code == 404
+            assert (await client.get(f"/v1/concepts/{n}")).status_code == 200
+            assert (await client.get(f"/v2/models/m{n}")).status_code == 404
         after = await scrape(client)
         assert before.keys() == after.keys()
-        assert not any("concepts" in part for key in after for part in key)
+        assert not any("nothing" in part for key in after for part in key)
+        requests = "koine_requests_total"
+        assert grown(before, after, requests, "ok", "/v1/concepts/{id}") == 10
+        assert grown(before, after, requests, "client_error", "/v2/models/{model}") == 10
 
     run(tiny_artifact, body)
 
@@ -326,7 +331,7 @@ def test_no_work_is_done_in_the_event_loop(
         real = getattr(ConceptEncoder, name)
         monkeypatch.setattr(ConceptEncoder, name, spied(name, real))
     for name in ("read_json", "answer_body"):
-        monkeypatch.setattr(routes, name, spied(name, getattr(routes, name)))
+        monkeypatch.setattr(encode, name, spied(name, getattr(encode, name)))
 
     async def body(client: httpx.AsyncClient) -> None:
         threads.clear()  # loading and warming up
