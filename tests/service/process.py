@@ -30,6 +30,7 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
         "BENTOML_DO_NOT_TRACK": "True",
         "OMP_NUM_THREADS": "1",
         "KOINE_GRPC_PORT": "0",
+        "KOINE_CACHE_BYTES": "0",  # most tests send the same thing again to be encoded
         **settings,
     }
 

@@ -320,7 +320,8 @@ def test_another_transport_of_httpx(tiny_artifact: Artifact) -> None:
     from service.settings import Settings
 
     async def main() -> Encoded:
-        app = create_app(Settings(artifact=str(tiny_artifact.path), provider="cpu", threads=1))
+        own = {"provider": "cpu", "threads": 1, "grpc_port": 0}
+        app = create_app(Settings(artifact=str(tiny_artifact.path), **own))
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with AsyncClient("http://localhost", http_transport=transport) as client:
