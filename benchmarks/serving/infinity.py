@@ -21,8 +21,6 @@ from benchmarks.serving.server import ROOT
 
 VARIABLE = "KOINE_BENCH_INFINITY"
 PACKAGES = ("infinity-emb[server,torch,vision]", "torch==2.13.0", "torchvision==0.28.0")
-PINS = ("transformers<5", "optimum<2", "click<8.2", "typer<0.16")
-"""infinity-emb 0.0.x imports what later versions of these dropped."""
 PATH, READY = "/embeddings", "/health"
 MODEL = "random-clip"
 
@@ -35,7 +33,7 @@ def environment_python(folder: Path = FOLDER) -> Path:
             raise Skipped(f"infinity-emb is not installed: {VARIABLE}=1 installs it (gigabytes)")
         uv = str(Path(sys.executable).with_name("uv"))
         _run([uv, "venv", "-q", "--allow-existing", "--python", "3.11", str(python.parents[1])])
-        _run([uv, "pip", "install", "-q", "--python", str(python), *PACKAGES, *PINS])
+        _run([uv, "pip", "install", "-q", "--python", str(python), *PACKAGES])
     return python
 
 
@@ -69,18 +67,16 @@ def write_model(path: str) -> None:
 
 
 def _write_tokenizer(folder: Path) -> None:
-    """A tokenizer as CLIP's is stored; only its presence matters, no text is sent."""
+    """CLIP's tokenizer as every version of transformers reads it; no text is sent."""
     from training.encoders.tokenizer_files import clip_tokenizer_file
 
-    (folder / "tokenizer.json").write_bytes(clip_tokenizer_file().read_bytes())
-    described = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": 77,
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-    }
+    file = clip_tokenizer_file()
+    model = json.loads(file.read_text(encoding="utf-8"))["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), encoding="utf-8")
+    merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
+    text = "\n".join(["#version: 0.2", *merges, ""])
+    (folder / "merges.txt").write_text(text, encoding="utf-8")
+    described = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
     (folder / "tokenizer_config.json").write_text(json.dumps(described))
     processor = {"processor_class": "CLIPProcessor"}
     (folder / "processor_config.json").write_text(json.dumps(processor))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,8 +93,15 @@ def drive(make: Callable[[], Client], work: Callable[[Client], Awaitable[Run]]) 
         finally:
             await client.close()
 
+    _allow_open_files()
     with on_core(CLIENT_CORE):
         return asyncio.run(main())
+
+
+def _allow_open_files() -> None:
+    """Every connection is a file; the usual limit of 1,024 is a shell's, not the machine's."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 Retry = Callable[[Reply], float | None]

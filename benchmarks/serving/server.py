@@ -154,17 +154,22 @@ def started(
 
 @contextmanager
 def serving(
-    artifact: Path, *, workers: int = 1, core: int | None = SERVER_CORE,
-    log: Path | None = None, **settings: str,
-) -> Iterator[Server]:  # fmt: skip
-    """Koine with this artifact, one thread for each graph; further settings in capitals."""
+    artifact: Path,
+    *,
+    workers: int = 1,
+    core: int | None = SERVER_CORE,
+    log: Path | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Koine with this artifact, one thread for each graph, every worker ready."""
     given = {
         "KOINE_ARTIFACT": str(artifact),
         "KOINE_PROVIDER": "cpu",
         "KOINE_THREADS": "1",
         "KOINE_DECODE_THREADS": "1",
         "KOINE_WORKERS": str(workers),
-    } | {f"KOINE_{name}": value for name, value in settings.items()}
+        **(settings or {}),
+    }
     with started(bentoml_serve(OURS), settings=given, core=core, log=log) as server:
         server.wait_for_workers(workers)
         yield server
@@ -180,7 +185,7 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without settings of its own, with these."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "PROMETHEUS_"))}
     ours = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "OMP_WAIT_POLICY": "passive"}
-    return kept | ours | {"OMP_NUM_THREADS": "1"} | settings
+    return {**kept, **ours, "OMP_NUM_THREADS": "1", **settings}
 
 
 def free_port() -> int:

@@ -31,6 +31,7 @@ Verdict = Literal[
 visibly; `partial`: a success that lacks results; `mixed_up`: another item's answer; `mute`: an
 error that does not say; `lost`: no answer in time."""
 ACCOUNTED: frozenset[Verdict] = frozenset({"right", "told", "refused", "reset", "cut"})
+_GRAVITY: tuple[Verdict, ...] = ("right", "wrong", "mixed_up")
 RTOL, ATOL = 1e-5, 1e-6
 RTOL_AFTER_TIE = 1e-2
 """Where one concept took another's place, the others' refined values move a little."""
@@ -102,8 +103,10 @@ class Judge:
             return "partial"
         if [one["id"] for one in results] != [f"{n}:{at}" for n, at in enumerate(samples)]:
             return "mixed_up"
-        found = [truth.verdict(at, one) for at, one in zip(samples, results, strict=True)]
-        return max(found, key=("right", "wrong", "mixed_up").index)
+        found: list[Verdict] = [
+            truth.verdict(at, one) for at, one in zip(samples, results, strict=True)
+        ]
+        return max(found, key=_GRAVITY.index)
 
     def count(self, outcomes: Sequence[Outcome]) -> Counter[Verdict]:
         """How many requests ended how."""
