@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.training.entry import Entry, entry
+from benchmarks.entry import Entry, entry
 from training.evaluation.bench.bench import SCHEMA
 from training.evaluation.bench.lines import directions, lines_of
 from training.evaluation.bench.plan import OWN

@@ -16,7 +16,7 @@ from datetime import date
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.training.entry import commit, hardware
+from benchmarks.entry import commit, hardware
 from benchmarks.training.made import write_store
 from benchmarks.training.steps import seconds_per_step
 from training.activations.store import ActivationStore

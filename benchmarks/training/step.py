@@ -24,8 +24,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.entry import Entry, entry
 from benchmarks.training.dense import Dense
-from benchmarks.training.entry import Entry, entry
 from benchmarks.training.made import write_store
 from training.activations.store import ActivationStore
 from training.alignment import plant_prototypes

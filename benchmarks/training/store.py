@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.training.entry import Entry, entry
+from benchmarks.entry import Entry, entry
 from benchmarks.training.made import WIDTHS, write_store
 from benchmarks.training.steps import seconds_per_step
 from training.activations.store import ActivationStore

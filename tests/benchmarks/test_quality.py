@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.training import __main__ as runner
+from benchmarks.entry import Entry
 from benchmarks.training import quality
-from benchmarks.training.entry import Entry
 from tests.training.evaluation.stores import write_store
 from training.configs import FitConfig
 from training.evaluation.bench.bench import bench, pair_types
@@ -224,10 +223,9 @@ def test_the_runner_shows_them(
     (tmp_path / "bench.json").write_text(json.dumps(result))
     monkeypatch.setenv("KOINE_BENCH", str(tmp_path / "bench.json"))
     page = tmp_path / "README.md"
-    page.write_text(f"{runner.BEGIN}\n{runner.END}\n")
-    monkeypatch.setattr(runner, "README", page)
-    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results" / "training.json")
-    assert runner.main(["quality"]) == 1, "twelve steps miss a target"
+    report = Report("training", ("quality",), tmp_path)
+    page.write_text("\n".join(report.markers))
+    assert report.main(["quality"]) == 1, "twelve steps miss a target"
     assert "| quality_usage |" in page.read_text()
 
 

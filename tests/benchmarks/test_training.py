@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.training import __main__ as runner
+from benchmarks.entry import Entry, entry
+from benchmarks.report import Report
 from benchmarks.training import step
 from benchmarks.training import store as store_benchmark
-from benchmarks.training.entry import Entry, entry
 from benchmarks.training.scaling import BASE, JOBS, SCANS, SELECTOR, paper_table, scan_table
 from training.configs import FitConfig
 from training.model import AlignedDictionary, ModelConfig
@@ -20,30 +20,6 @@ from training.model import AlignedDictionary, ModelConfig
 
 def made(name: str, ratio: float, target: float | None = 1.0) -> Entry:
     return entry(name, 2.0, 1.0, ratio=ratio, target=target, unit="s")
-
-
-def test_new_entries_replace_old_ones_of_their_name() -> None:
-    kept = runner.merged([made("b", 1.0), made("a", 1.0)], [made("b", 3.0)])
-    assert [(one["name"], one["ratio"]) for one in kept] == [("a", 1.0), ("b", 3.0)]
-
-
-def test_the_table_stands_between_the_markers_and_says_what_is_missed() -> None:
-    page = f"head\n{runner.BEGIN}\nold\n{runner.END}\ntail\n"
-    new = runner.written(page, [made("good", 1.0), made("bad", 0.9), made("free", 0.1, None)])
-    assert new.startswith("head\n")
-    assert new.endswith("tail\n")
-    assert "old" not in new
-    lines = {line.split(" | ")[0]: line for line in new.splitlines()}
-    assert "1 met" in lines["| good"]
-    assert "1 **missed**" in lines["| bad"]
-    assert "met" not in lines["| free"]
-    assert runner.written(new, []) != new
-    with pytest.raises(ValueError, match="lacks the markers"):
-        runner.written("head", [])
-
-
-def test_the_page_has_the_markers() -> None:
-    runner.written(runner.README.read_text(), [])
 
 
 def test_mapped_against_resident_at_a_small_size(
@@ -66,11 +42,10 @@ def test_the_step_is_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(step, "TARGETS", {tiny: 0.0, by_pre_codes: 0.0})
     monkeypatch.setattr(step, "_memory_entry", lambda _: peak)
     page = tmp_path / "README.md"
-    page.write_text(f"{runner.BEGIN}\n{runner.END}\n")
-    monkeypatch.setattr(runner, "README", page)
-    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results" / "training.json")
-    assert runner.main(["step"]) == 0
-    kept = {one["name"]: one for one in json.loads(runner.RESULTS.read_text())}
+    report = Report("training", ("step",), tmp_path)
+    page.write_text("\n".join(report.markers))
+    assert report.main(["step"]) == 0
+    kept = {one["name"]: one for one in json.loads(report.results.read_text())}
     assert kept["step_peak_memory"] == peak
     for shape in (tiny, by_pre_codes):
         timed = kept[f"step_time_{shape.name}"]

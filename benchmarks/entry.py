@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from datetime import date
 from pathlib import Path
 from typing import TypedDict
-
-import torch
 
 
 class Entry(TypedDict):
@@ -54,7 +53,7 @@ def entry(
 
 def commit() -> str:
     """The commit that runs, `-dirty` where code differs from it: results may be half written."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     named = ["git", "describe", "--always", "--exclude", "*"]
     done = subprocess.run(named, cwd=root, capture_output=True, text=True)
     if not (name := done.stdout.strip()):
@@ -68,4 +67,4 @@ def hardware() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} threads"

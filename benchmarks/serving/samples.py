@@ -1,0 +1,103 @@
+"""The things that are sent, made from a seed, and the JSON that carries them; knows no answers."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from benchmarks.serving.load import Request
+from benchmarks.serving.photos import broken, jpeg, photo
+
+_SIZES = ("small", "medium", "large")
+_COLOURS = ("red", "green", "blue", "yellow", "white", "black", "purple")
+_SHAPES = ("square", "circle", "star", "heart", "tree", "arrow", "crescent")
+_GROUNDS = ("grass", "bricks", "a gradient", "the lawn", "sand")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One thing to encode."""
+
+    image: bytes | None = None
+    text: str | None = None
+    activations: Mapping[str, Float32[np.ndarray, "D"]] = field(default_factory=dict)
+    broken: bool = False
+    """Whether the right answer is an error."""
+
+    def item(self, id_: str) -> dict[str, Any]:
+        """As JSON carries it."""
+        item: dict[str, Any] = {"id": id_}
+        if self.image is not None:
+            item["image"] = base64.b64encode(self.image).decode()
+        if self.text is not None:
+            item["text"] = self.text
+        if self.activations:
+            # nine digits name every float32
+            item["activations"] = {
+                name: [float(f"{value:.9g}") for value in row_D.tolist()]
+                for name, row_D in self.activations.items()
+            }
+        return item
+
+
+def images(count: int, width: int, height: int, seed: int = 0) -> list[Sample]:
+    """Synthetic JPEGs of one size."""
+    return [Sample(image=jpeg(photo(seed * 10_000 + n, width, height))) for n in range(count)]
+
+
+def texts(count: int) -> list[Sample]:
+    """Captions, all different."""
+    words = itertools.product(_SIZES, _COLOURS, _SHAPES, _GROUNDS)
+    found = [f"a {s} {c} {o} on {g}" for s, c, o, g in words]
+    random.Random(0).shuffle(found)
+    return [Sample(text=text) for text in found[:count]]
+
+
+def activations(count: int, widths: Mapping[str, int], seed: int = 0) -> list[Sample]:
+    """Normal activations for each of the streams."""
+    rng = np.random.default_rng(seed)
+    return [
+        Sample(activations={n: rng.normal(size=d).astype(np.float32) for n, d in widths.items()})
+        for _ in range(count)
+    ]
+
+
+def broken_images(count: int) -> list[Sample]:
+    """Files that are no whole image."""
+    return [Sample(image=broken(seed), broken=True) for seed in range(count)]
+
+
+def request(samples: Sequence[Sample], places: Sequence[int], **options: Any) -> Request:
+    """A body with those samples; each id says which sample it is and where it stands."""
+    inputs = [samples[at].item(f"{place}:{at}") for place, at in enumerate(places)]
+    body = json.dumps({"inputs": inputs} | options, separators=(",", ":")).encode()
+    return Request(body, len(places), tuple(places))
+
+
+def requests(
+    samples: Sequence[Sample], items: int, count: int | None = None, **options: Any
+) -> list[Request]:
+    """Bodies of `items` samples each, going round through all of them."""
+    count = count or -(-len(samples) // items)
+    endless = itertools.cycle(range(len(samples)))
+    return [request(samples, [next(endless) for _ in range(items)], **options)
+            for _ in range(count)]  # fmt: skip
+
+
+def mixed_requests(
+    samples: Sequence[Sample], count: int, *, most_items: int, seed: int, **options: Any
+) -> list[Request]:
+    """Bodies of 1 to `most_items` samples drawn at random."""
+    rng = random.Random(seed)
+    return [
+        request(samples, rng.choices(range(len(samples)), k=rng.randint(1, most_items)), **options)
+        for _ in range(count)
+    ]
