@@ -1,4 +1,4 @@
-"""A real service over the tiny artifact in a thread of this process: HTTP by uvicorn, gRPC."""
+"""A real service over the tiny artifact in a thread of this process, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ class Served(NamedTuple):
 def serving(artifact: Artifact, **settings: Any) -> Iterator[Served]:
     """A ready service with these settings, stopped at the end."""
     port, grpc_port = free_port(), free_port()
-    own = {"provider": "cpu", "threads": 1, "cache_bytes": 0, "grpc_port": grpc_port, **settings}
-    app = create_app(Settings(artifact=str(artifact.path), **own))
+    own = {"cache_bytes": 0, **settings}  # the same thing again is to be encoded again
+    known = Settings(
+        artifact=str(artifact.path), provider="cpu", threads=1, grpc_port=grpc_port, **own
+    )
+    app = create_app(known)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, ws="none"))
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     try:
         deadline = time.monotonic() + 60
@@ -47,7 +49,6 @@ def serving(artifact: Artifact, **settings: Any) -> Iterator[Served]:
     finally:
         server.should_exit = True
         thread.join(60)
-        loop.close()
 
 
 def _ready(app: Any) -> bool:

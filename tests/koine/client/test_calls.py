@@ -11,12 +11,14 @@ import grpc
 import numpy as np
 import pytest
 
-from koine.client import Concept, Item, Pair, Text
+from koine.client import Client, Concept, Item, Pair, Text
 from koine.errors import UnknownDictionaryError
 from koine.proto.koine.v1 import concepts_pb2 as pb
 from koine.proto.koine.v1 import concepts_pb2_grpc
 from tests.koine.client.canned import Answer, Asked, canned, http, problem
 from tests.koine.client.conftest import Run
+from tests.koine.client.service_thread import Served
+from tests.service.inputs import png
 
 DOG: dict[str, Any] = {
     "id": 3, "label": "dog", "status": "named", "score": 0.75, "rate": {"a": 0.5}, "value": 1.5,
@@ -148,6 +150,27 @@ def test_translate(call: Run, url: str) -> None:
     assert (a.activations_D.dtype, a.expected_fvu, b.expected_fvu) == (np.float32, 0.25, None)
     with pytest.raises(UnknownDictionaryError, match="refused"):
         call(url, "translate", INPUTS, "c", client={}, dictionary="nope")
+
+
+def test_the_service_itself(ask: Run, served: Served) -> None:
+    inputs = [Item(image=png(n), text="a dog", id=f"i{n}") for n in range(40)] + [Item(image=b"x")]
+    got = ask("compare", inputs, streams=["tiny_a", "tiny_text"])
+    assert [item.id for item in got.items] == [f"i{n}" for n in range(40)] + ["40"]
+    assert got.items[40].error.type == "urn:koine:error:image"
+    with Client(served.http) as client:
+        codes = client.encode(inputs[:1]).items[0].codes
+    pair = got.items[0].pairs["tiny_a|tiny_text"]
+    a, b = (set(codes[name].indices_K.tolist()) for name in ("tiny_a", "tiny_text"))
+    assert {c.id for c in pair.shared} == a & b
+    assert ({c.id for c in pair.only_a}, {c.id for c in pair.only_b}) == (a - b, b - a)
+    assert pair.jaccard == pytest.approx(len(a & b) / len(a | b), abs=1e-6)
+    translated = ask("translate", inputs, "tiny_b")
+    assert {n for n, item in enumerate(translated.items) if item.error} == {40}
+    # an image is no less an input of the stream that it is translated to
+    sources = translated.items[0].sources
+    assert all(source.activations_D.shape == (16,) for source in sources.values())
+    assert "tiny_text" in sources
+    assert sorted(c.id for c in ask("concepts", page_size=9)) == list(range(64))
 
 
 def test_concepts_of_all_pages(call: Run, url: str) -> None:

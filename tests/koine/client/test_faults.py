@@ -174,6 +174,16 @@ def test_too_large_is_split_and_a_single_item_becomes_its_error(call: Run) -> No
     assert sizes == [8, 4, 2, 2, 4, 2, 1, 1, 2]
 
 
+def test_messages_beyond_grpcs_own_limit_are_split(tiny_artifact: Artifact) -> None:
+    texts = [Text(f"a dog {'x' * 1000} {n}", id=f"i{n}") for n in range(10)]
+    texts.append(Text("y" * 9000))
+    limit: dict[str, Any] = {"max_body_bytes": 2**20, "grpc_max_message_bytes": 4096}
+    with serving(tiny_artifact, **limit) as served, Client(served.grpc) as client:
+        got = client.encode(texts)
+    assert {n: error.type for n, error in got.failed.items()} == {10: "urn:koine:error:too-large"}
+    assert [item.id for item in got.items] == [*(f"i{n}" for n in range(10)), "10"]
+
+
 def test_requests_keep_to_the_services_limits(call: Run) -> None:
     with canned(lambda asked, n: encoded) as server:
         server.info = INFO | {"limits": INFO["limits"] | {"body_bytes": 6000}}
