@@ -8,6 +8,7 @@ A dictionary is a model, its version the model's. Inputs: `image` BYTES [N], `te
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,6 +24,7 @@ from service.dictionary import Dictionary
 from service.jobs import Item
 from service.reading import check_count, read_options
 from service.schemas import Options
+from service.schemas.inference import MOST_TENSORS
 from service.settings import Settings
 from service.tensors import Tensor
 
@@ -58,6 +60,7 @@ async def infer(
     Raises what concerns the whole request; an item's error too, unless `parameters` has `partial`.
     """
     dictionary = find(core, *model)
+    _check_names("output", wanted or ())
     items, options, partial = items_of(tensors, parameters, max_items=core.settings.max_items)
     if spend is not None:
         spend(len(items))
@@ -90,10 +93,8 @@ def items_of(
         raise RequestError(
             "the request has no inputs; send `image`, `text` or `activations.<stream>`"
         )
-    names = [tensor.name for tensor in tensors]
+    _check_names("input", [tensor.name for tensor in tensors])
     for tensor in tensors:
-        if names.count(tensor.name) > 1:
-            raise RequestError(f"the input `{tensor.name}` is given twice; give it once")
         _check(tensor)
     rows = {tensor.shape[0] for tensor in tensors}
     if len(rows) > 1:
@@ -102,6 +103,17 @@ def items_of(
     (count,) = rows
     check_count(count, max_items)
     return [_item(n, tensors) for n in range(count)], options, partial
+
+
+def _check_names(kind: str, names: Sequence[str]) -> None:
+    """Raises `RequestError` for more tensors than anybody needs, or one of them twice."""
+    if len(names) > MOST_TENSORS:
+        raise RequestError(
+            f"the request has {len(names)} {kind}s, the limit is {MOST_TENSORS}; send fewer"
+        )
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise RequestError(f"the {kind} `{name[:64]}` is given twice; give it once")
 
 
 def _options(parameters: Mapping[str, object]) -> tuple[Options, bool]:

@@ -235,3 +235,12 @@ def test_raw_bytes_there_and_back() -> None:
 def test_raw_bytes_that_do_not_fit(datatype: str, shape: list[int], raw: bytes, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         raw_tensor("x", datatype, shape, raw)
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_too_many_tensors_or_one_twice_are_refused(kind: str) -> None:
+    with pytest.raises(RequestError, match=f"the {kind} `a` is given twice"):
+        oip._check_names(kind, ["a", "b", "a"])
+    with pytest.raises(RequestError, match=f"has 257 {kind}s, the limit is 256"):
+        oip._check_names(kind, [str(n) for n in range(257)])
+    oip._check_names(kind, [str(n) for n in range(256)])
