@@ -185,7 +185,9 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without settings of its own, with these."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "PROMETHEUS_"))}
     ours = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "OMP_WAIT_POLICY": "passive"}
-    return {**kept, **ours, "OMP_NUM_THREADS": "1", **settings}
+    # requests repeat: a cache would answer them; servers stand side by side: one port of gRPC's
+    measured = {"KOINE_CACHE_BYTES": "0", "KOINE_GRPC_PORT": "0", "OMP_NUM_THREADS": "1"}
+    return {**kept, **ours, **measured, **settings}
 
 
 def free_port() -> int:
