@@ -6,7 +6,7 @@ export BENTOML_DO_NOT_TRACK := True
 # idle threads that spin starve their neighbours
 export OMP_WAIT_POLICY := passive
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto demo serve bench-training check format test test-slow system-packages
+.PHONY: help setup lock proto demo serve bench-training bench-serving check format test test-slow system-packages
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,9 @@ serve: setup  ## serve ARTIFACT over HTTP on port 3000
 
 bench-training: setup  ## measure training against its baselines; results into benchmarks/
 	@$(BIN)/python -m benchmarks.training
+
+bench-serving: setup  ## measure the service against its baselines; results into benchmarks/
+	@$(BIN)/python -m benchmarks.serving
 
 check: setup  ## format, lint, types, import contracts, docs, known vulnerabilities
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright && $(BIN)/lint-imports && \
