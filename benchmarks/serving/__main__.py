@@ -6,6 +6,7 @@ benchmarks/results/serving.json, and writes the table in benchmarks/README.md an
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from benchmarks.report import Report
@@ -15,4 +16,6 @@ REPORT = Report(
 )
 
 if __name__ == "__main__":
+    # so that servers are stopped when this is
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(REPORT.main())

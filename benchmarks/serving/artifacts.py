@@ -11,8 +11,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from benchmarks.serving.server import ROOT
+from koine.streams import EncoderIdentity, ImagePreprocess, StreamSpec
+
+if TYPE_CHECKING:  # torch and its kin are imported where an artifact is made, and nowhere else
+    pass
 
 FOLDER = ROOT / "runs" / "bench"
 DEMO = ROOT / "runs" / "demo" / "artifact"
@@ -59,8 +66,6 @@ def _vit(path: Path) -> None:
 
 def _wide(path: Path) -> None:
     """No backbone: 8,192 concepts of activations 768 wide, k = 64."""
-    from koine.streams import StreamSpec
-
     spec = StreamSpec(name="wide", modality="vector", d_in=WIDE_D)
     _write(path, "wide", [spec], {}, num_concepts=WIDE_CONCEPTS, k=WIDE_K)
 
@@ -70,7 +75,6 @@ def _small(path: Path, seed: int = 0) -> None:
     import torch
     from torch import nn
 
-    from koine.streams import EncoderIdentity, ImagePreprocess, StreamSpec
     from training.export.backbone import export_module
 
     torch.manual_seed(7)
@@ -99,8 +103,6 @@ def _small(path: Path, seed: int = 0) -> None:
 
 def _write(path, name, specs, backbones, *, num_concepts, k, seed=0):
     """Random unit dictionaries around the given backbones."""
-    import numpy as np
-
     from training.export.artifact import Draft, ReferenceBatch, staged, write_artifact
 
     rng = np.random.default_rng(seed)
@@ -117,8 +119,6 @@ def _write(path, name, specs, backbones, *, num_concepts, k, seed=0):
 
 
 def _weights(rng, num_concepts, d_in):
-    import numpy as np
-
     from training.export.head import HeadWeights
 
     dictionary_CD = rng.normal(size=(num_concepts, d_in)).astype(np.float32)

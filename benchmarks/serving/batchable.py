@@ -2,40 +2,32 @@
 
 `bentoml serve benchmarks.serving.batchable:Batchable`. Images come one a request, base64 in JSON;
 answers have the service's shape. `BASELINE_LATENCY_MS` is `max_latency_ms`, beyond which
-BentoML drops requests; its metrics and access log are off, as Koine's are.
+BentoML drops requests. Its metrics and access log are off, as Koine's are. Only its server imports
+this file.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import numpy as np
 
-from benchmarks.serving.load import Request
-from benchmarks.serving.samples import Sample
+from benchmarks.serving.batching import (
+    ARTIFACT_VARIABLE,
+    LATENCIES_MS,
+    LATENCY_VARIABLE,
+    MAX_BATCH,
+    PATH,
+)
 from koine.artifact import Artifact
 from koine.codes import PAD
 from koine.encoder import ConceptEncoder
 from koine.images import MAX_PIXELS, decode_image
 from koine.sessions import CPU
-
-MAX_BATCH = 32
-LATENCIES_MS = (100, 1000, 10_000)
-LATENCY_VARIABLE = "BASELINE_LATENCY_MS"
-ARTIFACT_VARIABLE = "BASELINE_ARTIFACT"
-PATH = "/encode"
-
-
-def requests(samples: Sequence[Sample]) -> list[Request]:
-    """One image a request."""
-    items = (sample.item("")["image"] for sample in samples)
-    return [Request(json.dumps({"images": [image]}).encode()) for image in items]
 
 
 @bentoml.service(

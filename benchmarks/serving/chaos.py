@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -27,6 +28,8 @@ from benchmarks.serving.truth import ACCOUNTED, Judge, Truth, Verdict
 SECONDS, CLIENTS, MOST_ITEMS = 12.0, 16, 6
 FAULT_AT = 0.25
 """The part of the load's time after which the fault begins."""
+RECOVERY_S = 30.0
+"""Within which the service must answer right again once a fault is over."""
 BROKEN: frozenset[Verdict] = frozenset({"refused", "reset", "cut"})
 
 
@@ -73,7 +76,12 @@ def _under(fault: Fault, requests: Sequence[Request], judge: Judge, seconds: flo
     return _entry(fault, run, judge, told)
 
 
-def _loaded(make, requests: Sequence[Request], seconds: float, strike) -> tuple[Run, list[str]]:
+def _loaded(
+    make: Callable[[], HttpClient],
+    requests: Sequence[Request],
+    seconds: float,
+    strike: Callable[[], None],
+) -> tuple[Run, list[str]]:
     """A closed loop, with the fault in a thread beside it; and what went wrong with the fault."""
     told: list[str] = []
 
@@ -103,16 +111,17 @@ def _recovery(url: str, requests: Sequence[Request], judge: Judge) -> list[str]:
         client = HttpClient(url, timeout_s=10)
         verdicts: Counter[Verdict] = Counter()
         try:
-            for _ in range(60):
+            deadline = time.monotonic() + RECOVERY_S
+            while time.monotonic() < deadline:
                 number = verdicts.total() % len(requests)
                 verdict = judge.verdict(number, await client.send(requests[number].body))
                 if verdict == "right":
                     return []
                 verdicts[verdict] += 1
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.2)
         finally:
             await client.close()
-        return [f"no right answer within 30 s after the fault: {dict(verdicts)}"]
+        return [f"no right answer within {RECOVERY_S:g} s after the fault: {dict(verdicts)}"]
 
     return asyncio.run(ask())
 

@@ -58,7 +58,7 @@ def in_turns(ours: Callable[[], float], baseline: Callable[[], float], rounds: i
 def highest_rate(passes: Callable[[float], bool], start: float, *, within: float = 0.05) -> float:
     """The highest rate that passes, to `within` of itself, looked for from `start` on.
 
-    0 where not even a hundredth of `start` passes.
+    0 where not even a sixteenth of `start` passes.
     """
     low, high, rate = 0.0, math.inf, start
     while high - low > within * high or high == math.inf:
@@ -66,7 +66,7 @@ def highest_rate(passes: Callable[[float], bool], start: float, *, within: float
             low = rate
         else:
             high = rate
-        if not low and high < start / 100:
+        if not low and high < start / 16:
             return 0.0
         rate = low * 1.5 if high == math.inf else (low + high) / 2
     return low

@@ -28,6 +28,7 @@ from benchmarks.serving.load import (
     insist,
     open_loop,
 )
+from benchmarks.serving.memory import PeakMemory
 from benchmarks.serving.server import Server, serving
 
 SECONDS, ROUNDS = 20.0, 4
@@ -52,6 +53,8 @@ def entries(
                 _retained(server, requests, capacity, name, seconds, rounds) for name in TARGETS
             ]
         found.append(_memory(memory.growth))
+    with serving(case.artifact()) as server:  # at the usual limits
+        peak(server, requests, QUEUE // 2, seconds / 2)
         found.append(_tail(server, requests, capacity, seconds))
     return found
 
@@ -128,6 +131,8 @@ def _tail(server: Server, requests: Sequence[Request], capacity: float, seconds:
         partial(HttpClient, server.url),
         partial(open_loop, requests=requests, due=due, seconds=seconds),
     )
+    if run.failed_share:
+        print(f"overload: {run.failed_share:.1%} of requests failed at 70 % load", flush=True)
     tail = run.latency_s(99) / run.latency_s(50) if not run.failed_share else math.inf
     return entry(
         "overload_tail_at_70_percent",
