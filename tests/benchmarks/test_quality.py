@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.entry import Entry
+from benchmarks.report import Report
 from benchmarks.training import quality
 from tests.training.evaluation.stores import write_store
 from training.configs import FitConfig
