@@ -85,6 +85,7 @@ def test_two_workers_give_the_curve_of_one(
         torch.testing.assert_close(weights[1][name], alone, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_ends_the_job_and_it_resumes(store: ActivationStore, tmp_path: Path) -> None:
     fitted(words(store, tmp_path / "whole"), 2, tmp_path / "errors")
     torn, errors = tmp_path / "torn", tmp_path / "errors"

@@ -179,6 +179,7 @@ def test_agreement_that_few_concepts_buy_is_warned_of_once(
     assert len(streams) == len(set(streams))
 
 
+@pytest.mark.slow
 def test_resampling_revives_dead_latents(store: ActivationStore, tmp_path: Path) -> None:
     """Of twice as many latents as atoms a part dies; resampling brings it back."""
     dead = {}
