@@ -69,7 +69,7 @@ class Dictionary:
         encoder, self.concepts, self.decoders = loaded
         self.encoder = encoder
         self.labels = {c.id: c.label for c in self.concepts if c.label is not None}
-        self._settings, self._pools = settings, pools
+        self._settings = settings
         self._users = 0
         batcher = partial(
             Batcher[Any, Any],

@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import reprlib
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from koine.codes import PAD
-from koine.errors import InputError, KoineError, OverloadedError, RequestError
+from koine.errors import InputError, KoineError, RequestError
 from service import jobs
 from service.call import Call, Encoded
 from service.core import Core
 from service.dictionary import Dictionary
+from service.errors import placed
 from service.jobs import Item, Row
 from service.reading import check_count, read_item
 from service.schemas import EmbeddingsEnvelope, Options
@@ -73,7 +74,7 @@ async def embed(
     rows: list[Row] = []
     for n, (name, answer) in enumerate(zip(streams, encoded.answers, strict=True)):
         if isinstance(answer, KoineError):
-            _refuse(n, answer)
+            raise placed(answer, f"`input` {n}")
         rows.append(answer[name])
     return Embedded(encoded, items, streams, rows)
 
@@ -88,14 +89,7 @@ def _stream(n: int, item: Item, wanted: str | None, dictionary: Dictionary) -> s
             raise item.error
         return next(iter(jobs.sources(item, None if wanted is None else [wanted], encoder)))
     except InputError as error:
-        _refuse(n, error)
-
-
-def _refuse(n: int, error: KoineError) -> NoReturn:
-    detail = f"`input` {n}: {error}"
-    if isinstance(error, OverloadedError):
-        raise type(error)(detail, error.retry_after_s)
-    raise type(error)(detail)
+        raise placed(error, f"`input` {n}") from None
 
 
 def embedding_json(row: Row, form: EncodingFormat, num_concepts: int) -> str:

@@ -77,6 +77,14 @@ def item_error(error: KoineError) -> dict[str, str]:
     return {"type": error_type(error), "title": error.title, "detail": str(error)}
 
 
+def placed(error: KoineError, place: str) -> KoineError:
+    """The same error with its place before it, for answers that have none for an item's error."""
+    detail = f"{place}: {error}"
+    if isinstance(error, errors.OverloadedError):
+        return type(error)(detail, error.retry_after_s)
+    return type(error)(detail)
+
+
 def problem(error: KoineError, path: str = "") -> JSONResponse:
     """The whole request's answer, as RFC 9457 has it; `path` is the request's."""
     headers: dict[str, str] = {}

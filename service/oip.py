@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from koine.codes import PAD
-from koine.errors import KoineError, OverloadedError, RequestError, TextError
+from koine.errors import KoineError, RequestError, TextError
 from service import jobs
 from service.answers import strongest
 from service.call import Call, Encoded
 from service.core import Core
 from service.dictionary import Dictionary
+from service.errors import placed
 from service.jobs import Item
 from service.reading import check_count, read_options
 from service.schemas import Options
@@ -184,7 +185,7 @@ def tensors_of(
     encoder, answers = encoded.dictionary.encoder, encoded.answers
     for n, answer in enumerate(answers):
         if isinstance(answer, KoineError) and not partial:
-            _refuse(n, answer)
+            raise placed(answer, f"item {n}")
     if wanted is None or not wanted:
         answered = {name for answer in answers if isinstance(answer, dict) for name in answer}
         shown = answered or set(options.streams or encoder.streams)
@@ -211,13 +212,6 @@ def _arrays(name: str, encoded: Encoded, top_k: int | None) -> dict[str, np.ndar
             row = strongest(answer[name], top_k)
             indices_NK[n], values_NK[n], fvu_N[n] = row.indices_K, row.values_K, row.fvu
     return {INDICES: indices_NK, VALUES: values_NK, FVU: fvu_N}
-
-
-def _refuse(n: int, error: KoineError) -> NoReturn:
-    detail = f"item {n}: {error}"
-    if isinstance(error, OverloadedError):
-        raise type(error)(detail, error.retry_after_s)
-    raise type(error)(detail)
 
 
 def _output(name: str, dictionary: Dictionary) -> tuple[str, str]:
