@@ -81,6 +81,7 @@ def test_rounded_scores_choose_candidates_for_koine_only(
     assert bool(decided) == (config.method == "koine")
 
 
+@pytest.mark.slow
 def test_rows_that_lack_a_stream_train_too(tmp_path: Path) -> None:
     store = atoms_store(tmp_path / "store", unpaired=True)
     assert (store.counts("other") == 0).any()
