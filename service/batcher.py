@@ -31,6 +31,7 @@ HEARTBEAT_S = 1.0
 STUCK_AFTER_S = 300.0
 """A forward pass longer than this counts as hung, and the process as dead."""
 _LONGEST_WAIT_S = 0.05
+_LONGEST_PROMISE_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._held = 0
         self._busy_since = time.perf_counter()
         self._seconds_per_item = 0.01
+        self._promised = 0.0
         self._metrics = _Metrics(name)
         self._changed = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"forward-{name}")
@@ -114,24 +116,48 @@ class Batcher(Generic[ItemT, ResultT]):
             and time.monotonic() - self._beat < STUCK_AFTER_S
         )
 
+    def has_room(self, items: int, within_s: float = math.inf) -> bool:
+        """Whether `items` more places are free and soon to be served."""
+        fits = self._held + items <= self._max_queue
+        return not self._closing and fits and not self._too_late(within_s)
+
     def room(self, items: int, within_s: float = math.inf) -> None:
         """Raises `OverloadedError` unless `items` more places are free and soon to be served."""
         if self._closing:
             raise NotReadyError("the service is stopping; send the request to another instance")
-        wait_s = self._held * self._seconds_per_item
+        wait_s = self._wait_s_of_held
         if self._held + items > self._max_queue:
             raise OverloadedError(
                 f"the queue `{self.name}` holds {self._held} of at most {self._max_queue} items "
                 f"and has no room for {items} more; send the request again later",
-                wait_s,
+                self._promise(items, wait_s / 2),
             )
-        most_s = min(within_s, self._max_wait_s)
-        if self._held and wait_s > most_s:
+        if self._too_late(within_s):
+            most_s = min(within_s, self._max_wait_s)
             raise OverloadedError(
                 f"the queue `{self.name}` holds {self._held} items, which take about "
                 f"{wait_s:.2g} s, and a request may wait {most_s:.2g} s; send it again later",
-                wait_s - most_s / 2,
+                self._promise(items, wait_s - most_s / 2),
             )
+
+    @property
+    def _wait_s_of_held(self) -> float:
+        return self._held * self._seconds_per_item
+
+    def _too_late(self, within_s: float) -> bool:
+        return bool(self._held) and self._wait_s_of_held > min(within_s, self._max_wait_s)
+
+    def _promise(self, items: int, soonest_s: float) -> float:
+        """Seconds until there is room for a request that is refused now.
+
+        Requests that were refused before it have been told a time of their own each: all at once
+        they would be refused again. Those that never return cost the others at most
+        `_LONGEST_PROMISE_S`.
+        """
+        now = time.perf_counter()
+        at = min(max(now + soonest_s, self._promised), now + max(soonest_s, _LONGEST_PROMISE_S))
+        self._promised = at + items * self._seconds_per_item
+        return at - now
 
     def reserve(self, items: int) -> None:
         """Takes places, all or none. Raises `OverloadedError`."""

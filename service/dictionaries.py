@@ -17,7 +17,7 @@ from typing import NamedTuple
 import koine
 from koine.artifact import Artifact
 from koine.errors import ArtifactError, KoineError, NotReadyError, UnknownDictionaryError
-from service import metrics
+from service import garbage, metrics
 from service.dictionary import Dictionary, load
 from service.flow import Pools
 from service.settings import PREFIX, Settings
@@ -72,6 +72,7 @@ class Dictionaries:
         for dictionary in loaded.values():
             self._start(dictionary)
         self._served = loaded
+        garbage.settle()
         metrics.READY.set(1)
         titles = ", ".join(dictionary.title for dictionary in loaded.values())
         log.info("serving %s, loaded in %.1f s", titles, time.perf_counter() - start)
@@ -117,9 +118,14 @@ class Dictionaries:
         metrics.RELOADS.labels("ok").inc()
         seconds = time.perf_counter() - start
         log.info("serving %s instead of %s, loaded in %.1f s", new.title, old.title, seconds)
-        closing = asyncio.create_task(old.close())
+        closing = asyncio.create_task(self._close(old))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, old: Dictionary) -> None:
+        await old.close()
+        del old
+        garbage.settle()
 
     @property
     def served(self) -> list[Dictionary]:

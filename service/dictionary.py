@@ -20,7 +20,7 @@ from koine.artifact import Artifact
 from koine.concepts import Concept, read_concepts
 from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
-from koine.errors import InputError, OverloadedError
+from koine.errors import InputError
 from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
@@ -125,22 +125,14 @@ class Dictionary:
 
         With a modality, where one of its streams has no room; without, where no queue has any.
         """
-        refused: OverloadedError | None = None
-        for name, batcher in self._batchers.items():
-            reads = name != HEADS and self.encoder.streams[name].modality == modality
-            if modality is not None and not reads:
-                continue
-            try:
-                batcher.room(1)
-            except OverloadedError as error:
-                if modality is not None:
-                    raise
-                refused = error
-            else:
-                if modality is None:
-                    return
-        if refused is not None:
-            raise refused
+        if modality is None:
+            queues = list(self._batchers.values())
+            if not any(queue.has_room(1) for queue in queues):
+                queues[0].room(1)
+            return
+        for name, queue in self._batchers.items():
+            if name != HEADS and self.encoder.streams[name].modality == modality:
+                queue.room(1)
 
     def check_streams(self, wanted: Sequence[str] | None) -> None:
         """Raises `UnknownStreamError` for a stream that it does not have."""

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +32,11 @@ def _docs_policy(page: str) -> str:
 
 
 DOCS_POLICY = _docs_policy(DOCS_PAGE)
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
 
 
 class SecurityHeaders:
@@ -48,23 +52,23 @@ class SecurityHeaders:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message.setdefault("headers", [])
-                _add(MutableHeaders(scope=message), scope)
+                own = list(message.get("headers", ()))
+                added = _headers(scope["path"], scope.get("scheme", "http"), own)
+                message["headers"] = own + added
             await send(message)
 
         await self._app(scope, receive, guarded)
 
 
-def _add(headers: MutableHeaders, scope: Scope) -> None:
-    path = str(scope["path"])
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers["Referrer-Policy"] = "no-referrer"
-    headers["X-Frame-Options"] = "DENY"
-    headers["Content-Security-Policy"] = DOCS_POLICY if path == "/docs" else API_POLICY
-    if path.startswith(("/v1/", "/v2/")):
-        headers.setdefault("Cache-Control", "no-store")
-    if scope.get("scheme") == "https":
-        headers["Strict-Transport-Security"] = HSTS
+def _headers(path: str, scheme: str, own: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """What is added to the answer's own, as it is sent: every answer passes here."""
+    policy = DOCS_POLICY if path == "/docs" else API_POLICY
+    added = [*_ALWAYS, (b"content-security-policy", policy.encode())]
+    if path.startswith(("/v1/", "/v2/")) and not any(name == b"cache-control" for name, _ in own):
+        added.append((b"cache-control", b"no-store"))
+    if scheme == "https":
+        added.append((b"strict-transport-security", HSTS.encode()))
+    return added
 
 
 def cors(settings: Settings) -> list[Middleware]:

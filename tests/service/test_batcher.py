@@ -275,3 +275,39 @@ def test_a_wait_that_is_too_long_is_refused_by_the_queues_own_estimate() -> None
         batcher.release(1)
 
     run(forward, body)
+
+
+def test_each_refused_request_is_promised_a_time_of_its_own() -> None:
+    async def body(batcher: Batcher[int, int]) -> None:
+        batcher._seconds_per_item = 0.5
+        batcher.reserve(8)
+        asked: list[float] = []
+        for items in (1, 2, 1, 8, 1):
+            with pytest.raises(OverloadedError) as refused:
+                batcher.room(items)
+            asked.append(refused.value.retry_after_s)
+        # half of what is held, and then what was promised before
+        expected = [2.0, 2.5, 3.5, 4.0, batcher_module._LONGEST_PROMISE_S]
+        assert asked == pytest.approx(expected, abs=0.1)
+        assert not batcher.has_room(1)
+        batcher.release(8)
+        assert batcher.has_room(8)
+        assert not batcher.has_room(9)
+
+    run(Doubling(), body)
+
+
+def test_a_promise_of_the_past_delays_nobody() -> None:
+    async def body(batcher: Batcher[int, int]) -> None:
+        batcher._seconds_per_item = 0.01
+        batcher.reserve(8)
+        for _ in range(10):
+            with pytest.raises(OverloadedError):
+                batcher.room(1)
+        await asyncio.sleep(0.2)
+        with pytest.raises(OverloadedError) as refused:
+            batcher.room(1)
+        assert refused.value.retry_after_s == pytest.approx(0.04, abs=0.005)
+        batcher.release(8)
+
+    run(Doubling(), body)
