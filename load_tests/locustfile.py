@@ -1,9 +1,10 @@
 """Locust's users and shape: requests that arrive when they are due, whatever the server does.
 
 `locust -f load_tests/locustfile.py PhotoUser --arrival-rate 20 --arrival-seconds 60 --host URL`.
+`--transport grpc --grpc-target HOST:PORT` sends over gRPC, and asks `--host` only for `/v1/info`.
 Each user keeps a Poisson schedule of its own; together they arrive at the rate asked for. Locust's
-own rows (`POST`) count from when a request was sent, rows of type `SCHEDULED` from when it was
-due: where the two part, users had to wait for earlier answers. Importing Locust patches sockets
+own rows (`POST`, `GRPC`) count from when a request was sent, rows of type `SCHEDULED` from when it
+was due: where the two part, users had to wait for earlier answers. Importing Locust patches sockets
 and threads, so tests run this file in a process of its own.
 """
 
@@ -24,8 +25,9 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from benchmarks.serving.arrivals import bursts, poisson
-from load_tests.bodies import SCENARIOS, Body, Served, missing
-from load_tests.transports import HttpSender, Sender
+from load_tests.bodies import SCENARIOS, Served, missing
+from load_tests.transports import GrpcSender, HttpSender, Sender
+from load_tests.wires import WIRES, Message
 
 BODIES = 50
 """That each process makes beforehand of each scenario."""
@@ -33,7 +35,7 @@ SETTLING_S = 1.0
 """Between a user's start and its first schedule: the others prepare meanwhile, on the same core."""
 log = logging.getLogger(__name__)
 _users = itertools.count()
-_bodies: dict[str, list[Body]] = {}
+_messages: dict[str, list[Message]] = {}
 _preparing = BoundedSemaphore()
 """One user prepares for all of its process; the others would do it again at once."""
 
@@ -46,6 +48,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--arrival-seconds", type=float, default=60.0, help="length of the test")
     add("--user-rate", type=float, default=0.2, help="requests a second of one user")
     add("--photos", type=int, default=12, help="how many different photos are sent")
+    add("--transport", choices=list(WIRES), default="http", help="what carries the requests")
+    add("--grpc-target", default="127.0.0.1:50051", help="host and port of the service's gRPC")
 
 
 def users_for(options: Any) -> int:
@@ -83,25 +87,31 @@ class ScheduledUser(FastHttpUser):
         self._arrivals: Iterator[float] = pattern(
             options.arrival_rate / users_for(options), seed=number
         )
-        self._sender: Sender = HttpSender(self.client)
+        self._sender = self._sender_of(options)
         self._turn = itertools.count(number)
-        self._prepared = self._prepare(options.photos)
+        self._prepared = self._prepare(options)
         self._begun = time.perf_counter() + SETTLING_S
 
-    def _prepare(self, files: int) -> list[Body]:
-        with _preparing:
-            return self._bodies(files)
+    def _sender_of(self, options: Any) -> Sender:
+        if options.transport == "grpc":
+            return GrpcSender(self.environment, options.grpc_target)
+        return HttpSender(self.client)
 
-    def _bodies(self, files: int) -> list[Body]:
-        if self.scenario not in _bodies:
+    def _prepare(self, options: Any) -> list[Message]:
+        with _preparing:
+            return self._messages(options)
+
+    def _messages(self, options: Any) -> list[Message]:
+        if self.scenario not in _messages:
             served = Served.of(self.client.get("/v1/info", name="/v1/info").json())
             if lacks := missing(self.scenario, served):
                 log.error("%s sends %s, which this server does not read", self.scenario, lacks)
                 raise StopUser
             make = SCENARIOS[self.scenario].make
             seed = _process_number(self.environment)
-            _bodies[self.scenario] = make(served, BODIES, seed, files)
-        return _bodies[self.scenario]
+            bodies = make(served, BODIES, seed, options.photos)
+            _messages[self.scenario] = [WIRES[options.transport].encode(one) for one in bodies]
+        return _messages[self.scenario]
 
     @task
     def arrive(self) -> None:
@@ -110,8 +120,8 @@ class ScheduledUser(FastHttpUser):
         early_s = due - time.perf_counter()
         if early_s > 0:
             gevent.sleep(early_s)
-        body = self._prepared[next(self._turn) % len(self._prepared)]
-        sent = self._sender.send(body, self.scenario)
+        message = self._prepared[next(self._turn) % len(self._prepared)]
+        sent = self._sender.send(message, self.scenario)
         self.environment.events.request.fire(
             request_type="SCHEDULED",
             name=self.scenario,

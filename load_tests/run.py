@@ -1,7 +1,8 @@
 """`python -m load_tests.run [SCENARIO…]`: each scenario from several processes, results kept.
 
-Without `--host` it starts the service itself, with `--artifact`. A master and `--workers` workers
-share the arrivals; results go to load_tests/results and the table in load_tests/README.md.
+Without `--host` it starts the service itself, with `--artifact`. `--transport http grpc` runs each
+scenario over both. A master and `--workers` workers share the arrivals; results go to
+load_tests/results and the table in load_tests/README.md.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.entry import commit, hardware
 from benchmarks.serving.artifacts import Skipped, demo
@@ -24,6 +26,7 @@ from benchmarks.serving.server import free_port, serving
 from load_tests import results
 from load_tests.bodies import ROOT, SCENARIOS, Served, missing
 from load_tests.results import Outcome
+from load_tests.wires import WIRES
 
 USERS = {
     "photos": "PhotoUser",
@@ -37,11 +40,22 @@ _EXTRA_S = 60.0
 """Beyond the test itself, for starting, last answers and writing."""
 
 
+class Service(NamedTuple):
+    """Where a service listens."""
+
+    host: str
+    """URL of HTTP."""
+    grpc_target: str
+    """Host and port of gRPC."""
+
+
 class Plan(argparse.Namespace):
     """What the command line asks for."""
 
     scenarios: list[str]
+    transports: list[str]
     host: str | None
+    grpc_target: str | None
     artifact: Path | None
     rate: float
     seconds: float
@@ -53,7 +67,16 @@ def parsed(arguments: Sequence[str] | None = None) -> Plan:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument(
+        "--transport",
+        nargs="+",
+        choices=list(WIRES),
+        default=["http"],
+        dest="transports",
+        help="what carries the requests; each in its turn",
+    )
     parser.add_argument("--host", help="URL of a running service")
+    parser.add_argument("--grpc-target", help="host and port of its gRPC")
     parser.add_argument("--artifact", type=Path, help="what to serve otherwise; default: the demo")
     parser.add_argument("--rate", type=float, default=10.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -62,6 +85,8 @@ def parsed(arguments: Sequence[str] | None = None) -> Plan:
     plan = parser.parse_args(arguments, namespace=Plan())
     if unknown := [name for name in plan.scenarios if name not in SCENARIOS]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    if plan.host and "grpc" in plan.transports and not plan.grpc_target:
+        parser.error("--host with --transport grpc needs --grpc-target, gRPC's host and port")
     return plan
 
 
@@ -70,39 +95,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = parsed(arguments)
     with ExitStack() as stack:
         try:
-            host = plan.host or stack.enter_context(_service(plan.artifact))
+            service = _given(plan) or stack.enter_context(_started(plan.artifact))
         except Skipped as reason:
             print(f"load tests need a service: {reason}", file=sys.stderr)
             return 2
-        with urllib.request.urlopen(f"{host}/v1/info", timeout=30) as answer:
+        with urllib.request.urlopen(f"{service.host}/v1/info", timeout=30) as answer:
             served = Served.of(json.load(answer))
         for scenario in plan.scenarios or SCENARIOS:
             if lacks := missing(scenario, served):
                 print(f"skipped {scenario}: this service reads no {', '.join(lacks)}")
                 continue
-            outcome = run(scenario, host, plan)
-            results.keep([outcome])
-            print(results.table([outcome]), flush=True)
+            for transport in plan.transports:
+                outcome = run(scenario, transport, service, plan)
+                results.keep([outcome])
+                print(results.table([outcome]), flush=True)
     return 0
 
 
+def _given(plan: Plan) -> Service | None:
+    return Service(plan.host, plan.grpc_target or "") if plan.host else None
+
+
 @contextmanager
-def _service(artifact: Path | None) -> Iterator[str]:
-    with serving((artifact or demo()).absolute(), core=None) as server:
-        yield server.url
+def _started(artifact: Path | None) -> Iterator[Service]:
+    port = str(free_port())
+    settings = {"KOINE_GRPC_PORT": port}
+    with serving((artifact or demo()).absolute(), core=None, settings=settings) as server:
+        yield Service(server.url, f"127.0.0.1:{port}")
 
 
-def run(scenario: str, host: str, plan: Plan, plots: Path = results.RESULTS) -> Outcome:
-    """One scenario. RuntimeError where Locust fails, with the end of what it said."""
+def run(
+    scenario: str, transport: str, service: Service, plan: Plan, plots: Path = results.RESULTS
+) -> Outcome:
+    """One scenario over one transport. RuntimeError where Locust fails, with the end of what it
+    said."""
     with tempfile.TemporaryDirectory() as folder:
         prefix = Path(folder) / scenario
-        _locust(scenario, host, plan, prefix)
-        rows = results.read_rows(Path(f"{prefix}_stats.csv"), scenario)
-        results.plot(Path(f"{prefix}_stats_history.csv"), scenario, plots / f"{scenario}.png")
-    due, sent = rows[results.SCHEDULED], rows[results.SENT]
+        _locust(scenario, transport, service, plan, prefix)
+        due, sent = results.read_rows(Path(f"{prefix}_stats.csv"), scenario, transport)
+        results.plot(Path(f"{prefix}_stats_history.csv"), scenario, transport, plots)
     requests, failed = int(due["Request Count"]), int(due["Failure Count"])
     return Outcome(
         scenario=scenario,
+        transport=transport,
         offered=plan.rate,
         answered=(requests - failed) / plan.seconds,
         requests=requests,
@@ -115,16 +150,17 @@ def run(scenario: str, host: str, plan: Plan, plots: Path = results.RESULTS) -> 
     )
 
 
-def _locust(scenario: str, host: str, plan: Plan, prefix: Path) -> None:
+def _locust(scenario: str, transport: str, service: Service, plan: Plan, prefix: Path) -> None:
     port = str(free_port())
     locust = [sys.executable, "-m", "locust", "-f", "load_tests/locustfile.py"]
     master = [
-        *locust, USERS[scenario], "--master", "--headless", "--host", host,
+        *locust, USERS[scenario], "--master", "--headless", "--host", service.host,
         "--master-bind-host", "127.0.0.1", "--master-bind-port", port,
         "--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60",
         "--csv", str(prefix), "--csv-full-history", "--only-summary", "--exit-code-on-error", "0",
         "--arrival-rate", str(plan.rate), "--arrival-seconds", str(plan.seconds),
         "--photos", str(plan.photos), "--stop-timeout", "30",
+        "--transport", transport, "--grpc-target", service.grpc_target,
     ]  # fmt: skip
     worker = [*locust, USERS[scenario], "--worker", "--master-host", "127.0.0.1",
               "--master-port", port]  # fmt: skip

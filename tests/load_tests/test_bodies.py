@@ -1,19 +1,18 @@
-"""What the scenarios send, and how their answers are held against it."""
+"""What the scenarios send, and to whom."""
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
 
 import pytest
 
+from benchmarks.serving.samples import Sample
 from load_tests import bodies
-from load_tests.bodies import JPEG, SCENARIOS, Body, Served, fault, missing
+from load_tests.bodies import SCENARIOS, Served, missing
 from load_tests.run import USERS, parsed
+from load_tests.wires import WIRES
 
 ALL = Served(True, True, {"a": 5, "b": 3})
-BODY = Body(b"", "", (False, True))
 
 
 @pytest.fixture(autouse=True)
@@ -23,19 +22,24 @@ def small_photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("benchmarks.serving.photos.LARGEST_BYTES", 110_000)
 
 
+@pytest.mark.parametrize("transport", WIRES)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_every_scenario_repeats_by_its_seed(name: str) -> None:
-    make = SCENARIOS[name].make
-    first = make(ALL, 6, 1, 2)
+def test_every_scenario_repeats_by_its_seed(name: str, transport: str) -> None:
+    def sent(seed: int) -> list[bytes]:
+        return [WIRES[transport].encode(one).data for one in SCENARIOS[name].make(ALL, 6, seed, 2)]
+
+    first = sent(1)
     assert len(first) == 6
-    assert first == make(ALL, 6, 1, 2)
-    assert first != make(ALL, 6, 2, 2)
-    for body in first:
-        if body.content_type == JPEG:
-            assert body.data.startswith(b"\xff\xd8")
-            assert 50_000 < len(body.data) < 200_000
-        else:
-            assert len(json.loads(body.data)["inputs"]) == len(body.broken)
+    assert first == sent(1)
+    assert first != sent(2)
+
+
+def test_photos_are_files_of_their_own() -> None:
+    for body in SCENARIOS["photos"].make(ALL, 6, 1, 2):
+        (sample,) = body.samples
+        assert body.bare
+        assert _is_photo(sample)
+        assert 50_000 < len(sample.image or b"") < 200_000
 
 
 def test_one_picture_in_a_hundred_is_broken() -> None:
@@ -45,17 +49,18 @@ def test_one_picture_in_a_hundred_is_broken() -> None:
 
 
 def test_activations_are_those_of_a_stream() -> None:
-    (body,) = SCENARIOS["activations"].make(ALL, 1, 0, 0)
-    sent = json.loads(body.data)
-    assert sent["encoding"] == "packed"
-    assert {len(one["activations"]["a"]) for one in sent["inputs"]} == {5}
+    first, second, *_ = SCENARIOS["activations"].make(ALL, 5, 0, 0)
+    assert first.packed
+    assert len(first.samples) == 16
+    assert {len(one.activations["a"]) for one in first.samples} == {5}
+    assert first.samples[0] is not second.samples[0]
 
 
 def test_photos_with_texts_are_whole() -> None:
-    found = [json.loads(body.data)["inputs"] for body in SCENARIOS["mixed"].make(ALL, 30, 0, 2)]
-    pairs = [one for inputs in found for one in inputs if "image" in one and "text" in one]
+    found = [one for body in SCENARIOS["mixed"].make(ALL, 30, 0, 2) for one in body.samples]
+    pairs = [one for one in found if one.image is not None and one.text is not None]
     assert pairs
-    assert all(base64.b64decode(one["image"]).startswith(b"\xff\xd8") for one in pairs)
+    assert all(_is_photo(one) for one in pairs)
 
 
 def test_what_a_server_lacks_is_named() -> None:
@@ -66,30 +71,6 @@ def test_what_a_server_lacks_is_named() -> None:
     assert missing("activations", served) == []
 
 
-@pytest.mark.parametrize(
-    ("status", "answer", "expected"),
-    [
-        (200, {"results": [{"codes": {}}, {"error": {}}]}, None),
-        (429, {}, "status 429"),
-        (0, {}, "status 0"),
-        (200, {"results": [{"codes": {}}]}, "another number of results"),
-        (200, {"results": [{"codes": {}}, {"codes": {}}]}, "an error where codes belong"),
-        (200, {"results": [{"error": {}}, {"error": {}}]}, "an error where codes belong"),
-        (200, {}, "an answer without results"),
-        (200, [], "an answer without results"),
-    ],
-)
-def test_answers_are_held_against_what_was_sent(
-    status: int, answer: object, expected: str | None
-) -> None:
-    found = fault(BODY, status, json.dumps(answer).encode())
-    assert found == expected or (found is not None and found.startswith(str(expected)))
-
-
-def test_an_answer_that_was_cut_is_a_fault() -> None:
-    assert fault(BODY, 200, b'{"results": [') == "an answer without results"
-
-
 def test_every_scenario_has_its_user_and_unknown_ones_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -97,3 +78,16 @@ def test_every_scenario_has_its_user_and_unknown_ones_are_refused(
     with pytest.raises(SystemExit):
         parsed(["photo"])
     assert "unknown: photo" in capsys.readouterr().err
+
+
+def test_grpc_of_another_service_needs_its_address(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--host", "http://there", "--transport", "http", "grpc"]
+    with pytest.raises(SystemExit):
+        parsed(given)
+    assert "--grpc-target" in capsys.readouterr().err
+    assert parsed([*given, "--grpc-target", "there:50051"]).transports == ["http", "grpc"]
+    assert parsed([]).transports == ["http"]
+
+
+def _is_photo(sample: Sample) -> bool:
+    return sample.image is not None and sample.image.startswith(b"\xff\xd8")

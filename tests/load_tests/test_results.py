@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from load_tests.results import MARKERS, PAGE, Outcome, keep, plot, read_rows, table
+from load_tests.results import MARKERS, PAGE, SENT, Outcome, keep, plot, read_rows, table
+from load_tests.wires import WIRES
 
 STATS = """Type,Name,Request Count,Failure Count,50%,95%,99%
 POST,photos,90,2,10,20,30
+GRPC,mixed,90,2,10,20,31
+SCHEDULED,mixed,90,2,11,40,140
 SCHEDULED,photos,90,2,11,40,130
 SCHEDULED,texts,1,0,1,1,1
 ,Aggregated,181,4,10,20,30
@@ -23,9 +26,10 @@ HISTORY = """Timestamp,Type,Name,Requests/s,Failures/s,50%,95%,99%
 """
 
 
-def outcome(scenario: str, answered: float) -> Outcome:
+def outcome(scenario: str, answered: float, transport: str = "http") -> Outcome:
     return Outcome(
-        scenario=scenario, offered=5.0, answered=answered, requests=90, failed=2,
+        scenario=scenario, transport=transport,
+        offered=5.0, answered=answered, requests=90, failed=2,
         scheduled_ms={"50%": 11.0, "95%": 40.0, "99%": 130.0},
         sent_ms={"50%": 10.0, "95%": 20.0, "99%": 30.0},
         date="2026-01-01", commit="abc", hardware="two cores",
@@ -35,24 +39,40 @@ def outcome(scenario: str, answered: float) -> Outcome:
 def test_rows_are_those_of_the_scenario(tmp_path: Path) -> None:
     path = tmp_path / "x_stats.csv"
     path.write_text(STATS)
-    rows = read_rows(path, "photos")
-    assert (rows["POST"]["99%"], rows["SCHEDULED"]["99%"]) == ("30", "130")
+    for scenario, transport, expected in (
+        ("photos", "http", ("130", "30")),
+        ("mixed", "grpc", ("140", "31")),
+    ):
+        rows = read_rows(path, scenario, transport)
+        assert (rows.scheduled["99%"], rows.sent["99%"]) == expected
     with pytest.raises(ValueError, match="no row POST of `texts`"):
-        read_rows(path, "texts")
+        read_rows(path, "texts", "http")
+    with pytest.raises(ValueError, match="no row GRPC of `photos`"):
+        read_rows(path, "photos", "grpc")
 
 
-def test_results_of_other_scenarios_are_kept(tmp_path: Path) -> None:
+def test_every_transport_has_its_type() -> None:
+    assert SENT.keys() == WIRES.keys()
+
+
+def test_results_of_other_scenarios_and_transports_are_kept(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text("head\n" + "\n".join(MARKERS) + "\ntail\n")
     keep([outcome("photos", 4.0), outcome("texts", 5.0)], tmp_path, page)
+    keep([outcome("photos", 4.2, "grpc")], tmp_path, page)
     keep([outcome("photos", 4.5)], tmp_path, page)
     kept = json.loads((tmp_path / "results.json").read_text())
-    assert [(one["scenario"], one["answered"]) for one in kept] == [("photos", 4.5), ("texts", 5)]
+    assert [(one["scenario"], one["transport"], one["answered"]) for one in kept] == [
+        ("photos", "grpc", 4.2),
+        ("photos", "http", 4.5),
+        ("texts", "http", 5.0),
+    ]
     text = page.read_text()
     assert text.startswith("head\n")
     assert text.endswith("tail\n")
-    assert text.count("| 2 of 90 |") == 2
-    assert "| 5 | 4.5 | 2 of 90 | 11 | 40 | 130 | 30 |" in text
+    assert text.count("| 2 of 90 |") == 3
+    assert "| http | 5 | 4.5 | 2 of 90 | 11 | 40 | 130 | 30 |" in text
+    assert "| [photos](results/photos-grpc.png) | grpc | 5 | 4.2 |" in text
 
 
 def test_the_page_has_the_markers_and_lists_the_scenarios() -> None:
@@ -65,5 +85,5 @@ def test_the_page_has_the_markers_and_lists_the_scenarios() -> None:
 def test_plots_are_drawn(tmp_path: Path) -> None:
     history = tmp_path / "x_stats_history.csv"
     history.write_text(HISTORY)
-    plot(history, "photos", tmp_path / "plots" / "photos.png")
-    assert (tmp_path / "plots" / "photos.png").read_bytes().startswith(b"\x89PNG")
+    plot(history, "photos", "grpc", tmp_path / "plots")
+    assert (tmp_path / "plots" / "photos-grpc.png").read_bytes().startswith(b"\x89PNG")
