@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ _SMALLEST, _LARGEST = 2.0**-24, 65504.0
 """The f16 range: an active concept stays above 0 and finite."""
 
 
+_Codes = dict[str, Any]
+
+
 def answer_body(
     dictionary: str,
     ids: Sequence[str],
@@ -32,30 +36,51 @@ def answer_body(
 ) -> bytes:
     """The whole answer of `/v1/encode`."""
     results: list[dict[str, Any]] = []
+    rows: defaultdict[str, list[tuple[_Codes, Row]]] = defaultdict(list)
     for id_, answer in zip(ids, answers, strict=True):
         if isinstance(answer, KoineError):
             results.append({"id": id_, "error": item_error(answer)})
             continue
-        rows = {name: strongest(row, options.top_k) for name, row in answer.items()}
-        if options.encoding == "packed":
-            codes = {name: _packed(row, num_concepts) for name, row in rows.items()}
-        else:
-            codes = {name: _listed(row) for name, row in rows.items()}
-        if options.names:
-            for name, row in rows.items():
-                codes[name]["names"] = [labels.get(int(c)) for c in row.active_K]
+        codes: dict[str, _Codes] = {name: {} for name in answer}
+        for name, row in answer.items():
+            rows[name].append((codes[name], row))
         results.append({"id": id_, "codes": codes})
+    for several in rows.values():
+        _write_rows(several, options, num_concepts, labels)
     answer = {"dictionary": dictionary, "results": results}
     return json.dumps(answer, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def packed_bytes(row: Row, num_concepts: int) -> bytes:
-    """Little-endian indices (u16; u32 above 65,536 concepts), then f16 values."""
-    return packed_rows(row.indices_K[None], row.values_K[None], num_concepts)[0]
+def _write_rows(
+    several: Sequence[tuple[_Codes, Row]],
+    options: Options,
+    num_concepts: int,
+    labels: Mapping[int, str],
+) -> None:
+    """Codes of many items in one stream: one numpy call for all instead of one for each."""
+    indices_NK = np.stack([row.indices_K for _, row in several])
+    values_NK = np.stack([row.values_K for _, row in several])
+    if options.top_k is not None:
+        indices_NK[:, options.top_k :] = PAD
+    if options.encoding == "packed":
+        packed = packed_rows(indices_NK, values_NK, num_concepts)
+        for (codes, _), data in zip(several, packed, strict=True):
+            codes["packed"] = base64.b64encode(data).decode()
+    else:
+        for (codes, _), indices_K, values_K in zip(several, indices_NK, values_NK, strict=True):
+            active_K = indices_K != PAD
+            codes["indices"] = indices_K[active_K].tolist()
+            # nine digits name every float32; more would be noise
+            codes["values"] = [float(f"{value:.9g}") for value in values_K[active_K].tolist()]
+    for (codes, row), indices_K in zip(several, indices_NK, strict=True):
+        codes["fvu"] = float(f"{row.fvu:.9g}") if math.isfinite(row.fvu) else None
+        if options.names:
+            codes["names"] = [labels.get(concept) for concept in indices_K.tolist()
+                              if concept != PAD]  # fmt: skip
 
 
 def packed_rows(indices_NK: np.ndarray, values_NK: np.ndarray, num_concepts: int) -> list[bytes]:
-    """The same of every row, at less than the cost of one call for each."""
+    """Of each row little-endian indices (u16; u32 above 65,536 concepts), then f16 values."""
     active_NK = indices_NK != PAD
     width = np.dtype("<u4" if num_concepts > 65_536 else "<u2")
     ones = np.iinfo(width).max
@@ -77,22 +102,3 @@ def strongest(row: Row, top_k: int | None) -> Row:
         np.where(kept_K, row.values_K, np.float32(0)),
         row.fvu,
     )
-
-
-def _listed(row: Row) -> dict[str, Any]:
-    active_K = row.indices_K != PAD
-    return {
-        "indices": row.indices_K[active_K].tolist(),
-        # nine digits name every float32; more would be noise
-        "values": [float(f"{value:.9g}") for value in row.values_K[active_K].tolist()],
-        "fvu": _finite(row.fvu),
-    }
-
-
-def _packed(row: Row, num_concepts: int) -> dict[str, Any]:
-    packed = base64.b64encode(packed_bytes(row, num_concepts)).decode()
-    return {"packed": packed, "fvu": _finite(row.fvu)}
-
-
-def _finite(fvu: float) -> float | None:
-    return float(f"{fvu:.9g}") if math.isfinite(fvu) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -63,9 +64,12 @@ class Core:
                     f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
                 ) from None
             timings.total = time.perf_counter() - start
-        for item, answer in zip(call.items, answers, strict=True):
-            failed = isinstance(answer, KoineError)
-            metrics.ITEMS.labels(item.modality, "error" if failed else "ok").inc()
+        counted = Counter(
+            (item.modality, "error" if isinstance(answer, KoineError) else "ok")
+            for item, answer in zip(call.items, answers, strict=True)
+        )
+        for (modality, outcome), count in counted.items():
+            metrics.ITEMS.labels(modality, outcome).inc(count)
         return Encoded(dictionary, answers, timings)
 
     async def _answers(

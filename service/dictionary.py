@@ -180,6 +180,6 @@ def _plan(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -> 
     if item.error is not None:
         return item.error
     try:
-        return jobs.sources(item, wanted, encoder)
+        return jobs.streams_by_source(item, wanted, encoder)
     except InputError as error:
         return error

@@ -87,7 +87,10 @@ def _stream(n: int, item: Item, wanted: str | None, dictionary: Dictionary) -> s
     try:
         if item.error is not None:
             raise item.error
-        return next(iter(jobs.sources(item, None if wanted is None else [wanted], encoder)))
+        asked = list(encoder.streams) if wanted is None else [wanted]
+        found = jobs.streams_by_source(item, asked, encoder)
+        fitting = {name for names in found.values() for name in names}
+        return next(name for name in asked if name in fitting)
     except InputError as error:
         raise placed(error, f"`input` {n}") from None
 

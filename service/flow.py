@@ -32,8 +32,8 @@ from service.timings import Timings
 
 Answer = dict[str, Row] | KoineError
 """An item's codes by stream, or why there are none."""
-Plan = dict[str, Source] | InputError
-"""Where each stream of an item's answer comes from, or why there is none."""
+Plan = dict[Source, list[str]] | InputError
+"""Which streams of an item's answer come from what it has, or why there are none."""
 INLINE_CHARS = 4000
 """Texts up to this length together are tokenized in the event loop; a thread would cost more."""
 
@@ -62,11 +62,9 @@ class Task:
     places: Places = field(default_factory=Places)
     spent: Timings = field(default_factory=Timings)
 
-    def streams(self, *sources: Source) -> list[str]:
-        """Those that are answered from these sources."""
-        if isinstance(self.plan, InputError):
-            return []
-        return [name for name, source in self.plan.items() if source in sources]
+    def streams(self, source: Source) -> Sequence[str]:
+        """Those that are answered from it."""
+        return () if isinstance(self.plan, InputError) else self.plan.get(source, ())
 
 
 class Flow:
@@ -86,7 +84,7 @@ class Flow:
         """The queues that must have room for an item: one stream's load is not another's."""
         if isinstance(task.plan, InputError):
             return []
-        own = [self._batchers[name] for name in task.streams("image", "text")]
+        own = [self._batchers[n] for n in (*task.streams("image"), *task.streams("text"))]
         return own or [self._batchers[HEADS]]
 
     async def answers(self, tasks: Sequence[Task], mode: Mode) -> dict[int, Answer]:

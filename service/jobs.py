@@ -65,8 +65,10 @@ class Selection(NamedTuple):
     mode: Mode
 
 
-def sources(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -> dict[str, Source]:
-    """Where each stream of the item's answer comes from.
+def streams_by_source(
+    item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder
+) -> dict[Source, list[str]]:
+    """The streams of the item's answer, by what of the item they come from.
 
     Given activations go before the item's image or text. Raises `UnknownStreamError`, or
     `InputError` where no stream fits.
@@ -74,15 +76,16 @@ def sources(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -
     for name in item.activations:
         if name not in encoder.streams:
             raise unknown_stream(name, encoder)
-    found: dict[str, Source] = {}
+    found: dict[Source, list[str]] = {}
     for name in encoder.streams if wanted is None else wanted:
+        if name in item.activations:
+            found.setdefault("activations", []).append(name)
+            continue
         reads = encoder.streams[name].modality if readable(encoder, name) else "vector"
-        if name in (item.activations):
-            found[name] = "activations"
-        elif reads == "image" and item.image is not None:
-            found[name] = "image"
+        if reads == "image" and item.image is not None:
+            found.setdefault("image", []).append(name)
         elif reads == "text" and item.text is not None:
-            found[name] = "text"
+            found.setdefault("text", []).append(name)
     if not found:
         raise _nothing_fits(item, wanted, encoder)
     return found
@@ -181,10 +184,9 @@ def read_activations(
             f"stream `{name}` takes {d_in} activations per item, got {len(values_D)}"
         )
     with np.errstate(over="ignore"):
-        acts_D = values_D.astype(np.float32, copy=False)
-    finite_D = np.isfinite(acts_D)
-    if not finite_D.all():
-        odd = int((~finite_D).sum())
+        acts_D = np.asarray(values_D, np.float32)
+    if not np.isfinite(acts_D).all():
+        odd = int((~np.isfinite(acts_D)).sum())
         raise ActivationsError(
             f"the activations of stream `{name}` have {odd} values that are NaN, infinite or "
             "beyond float32; send finite numbers"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.serving import samples as made
 from benchmarks.serving.artifacts import WIDE_D, built, demo
+from benchmarks.serving.clients import Client, GrpcClient, HttpClient
 from benchmarks.serving.load import Request
 from benchmarks.serving.samples import Sample
+from benchmarks.serving.server import Server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,23 @@ class Case:
     """Efficiency that is wanted."""
     batches: tuple[int, ...] = (1, 8, 32)
     """Batch sizes of the raw loop, of which the best counts."""
-    options: tuple[tuple[str, Any], ...] = ()
+    packed: bool = False
+    """Whether the answers are."""
+    grpc: bool = False
 
     @property
     def requests(self) -> list[Request]:
         """Its bodies."""
         samples = self.samples()
-        return made.requests(samples, self.items, count=max(32, len(samples)), **dict(self.options))
+        make = made.grpc_request if self.grpc else made.request
+        options: dict[str, Any] = {}
+        if self.packed:
+            options = {"packed": True} if self.grpc else {"encoding": "packed"}
+        return made.requests(samples, self.items, max(32, len(samples)), make, **options)
+
+    def client(self, server: Server) -> Client:
+        """What sends them."""
+        return GrpcClient(server.grpc_target) if self.grpc else HttpClient(server.url)
 
 
 def _photos() -> list[Sample]:
@@ -69,8 +81,9 @@ DEMO_TEXT_ALONE = Case(
 )
 ACTIVATIONS = Case(
     name="activations_C8192_D768_K64", artifact=lambda: built("wide"), samples=_wide, items=64,
-    clients=4, target=0.6, batches=(64,), options=(("encoding", "packed"),),
+    clients=4, target=0.6, batches=(64,), packed=True,
 )  # fmt: skip
+ACTIVATIONS_GRPC = replace(ACTIVATIONS, name=f"{ACTIVATIONS.name}_grpc", grpc=True)
 SMALL_IMAGE = Case(
     name="small_image", artifact=lambda: built("small"), samples=_photos, items=1, clients=32,
     target=None,
@@ -78,6 +91,7 @@ SMALL_IMAGE = Case(
 CASES = {
     case.name: case
     for case in (
-        VIT, DEMO_IMAGE, DEMO_IMAGE_ALONE, DEMO_TEXT, DEMO_TEXT_ALONE, ACTIVATIONS, SMALL_IMAGE,
+        VIT, DEMO_IMAGE, DEMO_IMAGE_ALONE, DEMO_TEXT, DEMO_TEXT_ALONE, ACTIVATIONS,
+        ACTIVATIONS_GRPC, SMALL_IMAGE,
     )
 }  # fmt: skip

@@ -6,13 +6,14 @@ in turns: the one that is not being measured idles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmarks.entry import Entry, entry
 from benchmarks.serving.artifacts import Skipped
 from benchmarks.serving.cases import (
     ACTIVATIONS,
+    ACTIVATIONS_GRPC,
     DEMO_IMAGE,
     DEMO_IMAGE_ALONE,
     DEMO_TEXT,
@@ -20,14 +21,22 @@ from benchmarks.serving.cases import (
     VIT,
     Case,
 )
-from benchmarks.serving.clients import HttpClient
+from benchmarks.serving.clients import Client
 from benchmarks.serving.cores import unit_at
 from benchmarks.serving.figures import in_turns
 from benchmarks.serving.load import Request, Run, closed_loop, drive
 from benchmarks.serving.raw import raw_loop
-from benchmarks.serving.server import Server, ServerError, serving
+from benchmarks.serving.server import ServerError, serving
 
-CASES = (VIT, DEMO_IMAGE, DEMO_IMAGE_ALONE, DEMO_TEXT, DEMO_TEXT_ALONE, ACTIVATIONS)
+CASES = (
+    VIT,
+    DEMO_IMAGE,
+    DEMO_IMAGE_ALONE,
+    DEMO_TEXT,
+    DEMO_TEXT_ALONE,
+    ACTIVATIONS,
+    ACTIVATIONS_GRPC,
+)
 SECONDS, ROUNDS = 15.0, 7
 FIND_BATCH_S, WARM_UP_S = 3.0, 5.0
 
@@ -48,10 +57,10 @@ def entries(
 def efficiency(case: Case, seconds: float, rounds: int) -> Entry:
     """Items a second of both."""
     requests, shares = case.requests, [0.0]
-    with serving(case.artifact()) as server, raw_loop(case) as raw:
+    with serving(case.artifact(), grpc=case.grpc) as server, raw_loop(case) as raw:
 
         def ours(seconds: float) -> float:
-            run = peak(server, requests, case.clients, seconds)
+            run = peak(partial(case.client, server), requests, case.clients, seconds)
             shares.append(run.generator_share)
             return run.goodput
 
@@ -70,12 +79,12 @@ def efficiency(case: Case, seconds: float, rounds: int) -> Entry:
     )
 
 
-def peak(server: Server, requests: Sequence[Request], clients: int, seconds: float) -> Run:
+def peak(
+    make: Callable[[], Client], requests: Sequence[Request], clients: int, seconds: float
+) -> Run:
     """A closed loop that keeps the server busy. Raises `ServerError` where an answer is bad."""
-    run = drive(
-        partial(HttpClient, server.url),
-        partial(closed_loop, requests=requests, clients=clients, seconds=seconds),
-    )
+    loop = partial(closed_loop, requests=requests, clients=clients, seconds=seconds)
+    run = drive(make, loop)
     if bad := [one.reply for one in run.outcomes if not one.reply.good]:
         raise ServerError(f"{len(bad)} of {len(run.outcomes)} requests failed: {bad[0]}")
     return run

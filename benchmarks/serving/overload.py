@@ -46,15 +46,15 @@ def entries(
     limits = {"KOINE_MAX_QUEUE": str(QUEUE), "KOINE_MAX_ITEMS": str(QUEUE)}
     with serving(case.artifact(), settings=limits) as server:
         requests = case.requests
-        peak(server, requests, QUEUE // 2, seconds / 2)
-        capacity = settled(peak(server, requests, QUEUE // 2, seconds))
+        peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds / 2)
+        capacity = settled(peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds))
         with PeakMemory(server) as memory:
             found = [
                 _retained(server, requests, capacity, name, seconds, rounds) for name in TARGETS
             ]
         found.append(_memory(memory.growth))
     with serving(case.artifact()) as server:  # at the usual limits
-        peak(server, requests, QUEUE // 2, seconds / 2)
+        peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds / 2)
         found.append(_tail(server, requests, capacity, seconds))
     return found
 
@@ -98,7 +98,7 @@ def _retained(
         return settled(run)
 
     def alone() -> float:
-        return settled(peak(server, requests, QUEUE // 2, seconds))
+        return settled(peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds))
 
     found = in_turns(under_overload, alone, rounds)
     return entry(

@@ -1,4 +1,4 @@
-"""The things that are sent, made from a seed, and the JSON that carries them; knows no answers."""
+"""The things that are sent, made from a seed, and what carries them; knows no answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Float32
 
 from benchmarks.serving.load import Request
 from benchmarks.serving.photos import broken, jpeg, photo
+from koine.proto.koine.v1 import concepts_pb2 as pb
 
 _SIZES = ("small", "medium", "large")
 _COLOURS = ("red", "green", "blue", "yellow", "white", "black", "purple")
@@ -40,12 +41,18 @@ class Sample:
         if self.text is not None:
             item["text"] = self.text
         if self.activations:
-            # nine digits name every float32
             item["activations"] = {
-                name: [float(f"{value:.9g}") for value in row_D.tolist()]
+                name: base64.b64encode(row_D.astype("<f4").tobytes()).decode()
                 for name, row_D in self.activations.items()
             }
         return item
+
+    def message(self, id_: str) -> pb.Item:
+        """As gRPC carries it."""
+        acts = {
+            n: pb.Activations(raw=a.astype("<f4").tobytes()) for n, a in self.activations.items()
+        }
+        return pb.Item(id=id_, image=self.image, text=self.text, activations=acts)
 
 
 def images(count: int, width: int, height: int, seed: int = 0) -> list[Sample]:
@@ -82,14 +89,26 @@ def request(samples: Sequence[Sample], places: Sequence[int], **options: Any) ->
     return Request(body, len(places), tuple(places))
 
 
+def grpc_request(
+    samples: Sequence[Sample], places: Sequence[int], *, packed: bool = False
+) -> Request:
+    """The same as a message of gRPC's."""
+    inputs = [samples[at].message(f"{place}:{at}") for place, at in enumerate(places)]
+    message = pb.EncodeRequest(inputs=inputs, encoding=pb.PACKED if packed else pb.LISTS)
+    return Request(message.SerializeToString(), len(places), tuple(places))
+
+
 def requests(
-    samples: Sequence[Sample], items: int, count: int | None = None, **options: Any
+    samples: Sequence[Sample],
+    items: int,
+    count: int | None = None,
+    make: Callable[..., Request] = request,
+    **options: Any,
 ) -> list[Request]:
-    """Bodies of `items` samples each, going round through all of them."""
+    """Bodies of `items` samples each, going round through all of them; `make` makes one."""
     count = count or -(-len(samples) // items)
     endless = itertools.cycle(range(len(samples)))
-    return [request(samples, [next(endless) for _ in range(items)], **options)
-            for _ in range(count)]  # fmt: skip
+    return [make(samples, [next(endless) for _ in range(items)], **options) for _ in range(count)]
 
 
 def mixed_requests(

@@ -32,9 +32,13 @@ class ServerError(RuntimeError):
 class Server:
     """A running server."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], port: int, log: Path, grpc_port: int = 0
+    ) -> None:
+        """`grpc_port`: 0 where it serves no gRPC."""
         self.process, self.port, self._log = process, port, log
         self.url = f"http://127.0.0.1:{port}"
+        self.grpc_target = f"127.0.0.1:{grpc_port}"
         self.ready_after_s = 0.0
 
     @property
@@ -143,7 +147,7 @@ def started(
                 stderr=written,
                 start_new_session=True,
             )
-        server = Server(process, port, out)
+        server = Server(process, port, out, int(settings.get("KOINE_GRPC_PORT", "0")))
         try:
             server.wait_until(ready)
             server.ready_after_s = time.perf_counter() - begun
@@ -159,6 +163,7 @@ def serving(
     workers: int = 1,
     core: int | None = SERVER_CORE,
     log: Path | None = None,
+    grpc: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """Koine with this artifact, one thread for each graph, every worker ready."""
@@ -168,6 +173,7 @@ def serving(
         "KOINE_THREADS": "1",
         "KOINE_DECODE_THREADS": "1",
         "KOINE_WORKERS": str(workers),
+        "KOINE_GRPC_PORT": str(free_port() if grpc else 0),
         **(settings or {}),
     }
     with started(bentoml_serve(OURS), settings=given, core=core, log=log) as server:
@@ -185,8 +191,8 @@ def environment(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without settings of its own, with these."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("KOINE_", "PROMETHEUS_"))}
     ours = {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", "OMP_WAIT_POLICY": "passive"}
-    # requests repeat: a cache would answer them; servers stand side by side: one port of gRPC's
-    measured = {"KOINE_CACHE_BYTES": "0", "KOINE_GRPC_PORT": "0", "OMP_NUM_THREADS": "1"}
+    # requests repeat: a cache would answer them
+    measured = {"KOINE_CACHE_BYTES": "0", "OMP_NUM_THREADS": "1"}
     return {**kept, **ours, **measured, **settings}
 
 
