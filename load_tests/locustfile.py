@@ -31,6 +31,8 @@ from load_tests.wires import WIRES, Message
 
 BODIES = 50
 """That each process makes beforehand of each scenario."""
+LAST_ANSWERS_S = 65.0
+"""After the test's end; senders give a request up after 60."""
 SETTLING_S = 1.0
 """Between a user's start and its first schedule: the others prepare meanwhile, on the same core."""
 log = logging.getLogger(__name__)
@@ -58,14 +60,18 @@ def users_for(options: Any) -> int:
 
 
 class ConstantArrivals(LoadTestShape):
-    """All users from the start, until the time is over."""
+    """All users from the start, until each has its last answer.
+
+    Locust itself would end with requests under way, and lose what its workers counted last.
+    """
 
     def tick(self) -> tuple[int, float] | None:
         """Called by Locust every second."""
         assert self.runner is not None
         options = self.runner.environment.parsed_options
         assert options is not None
-        if self.get_run_time() > options.arrival_seconds + SETTLING_S:
+        late_s = self.get_run_time() - options.arrival_seconds - SETTLING_S
+        if late_s > LAST_ANSWERS_S or (late_s > 0 and self.get_current_user_count() == 0):
             return None
         users = users_for(options)
         return users, users
@@ -91,6 +97,7 @@ class ScheduledUser(FastHttpUser):
         self._turn = itertools.count(number)
         self._prepared = self._prepare(options)
         self._begun = time.perf_counter() + SETTLING_S
+        self._end = self._begun + options.arrival_seconds
 
     def _sender_of(self, options: Any) -> Sender:
         if options.transport == "grpc":
@@ -115,11 +122,13 @@ class ScheduledUser(FastHttpUser):
 
     @task
     def arrive(self) -> None:
-        """Waits until the next request is due, sends it and reports it."""
+        """Waits until the next request is due, sends it and reports it; ends with the test."""
         due = self._begun + next(self._arrivals)
-        early_s = due - time.perf_counter()
+        early_s = min(due, self._end) - time.perf_counter()
         if early_s > 0:
             gevent.sleep(early_s)
+        if time.perf_counter() >= self._end:
+            raise StopUser
         message = self._prepared[next(self._turn) % len(self._prepared)]
         sent = self._sender.send(message, self.scenario)
         self.environment.events.request.fire(

@@ -36,7 +36,7 @@ USERS = {
     "bursts": "BurstUser",
     "poison": "PoisonUser",
 }
-_EXTRA_S = 60.0
+_EXTRA_S = 120.0
 """Beyond the test itself, for starting, last answers and writing."""
 
 
@@ -118,10 +118,8 @@ def _given(plan: Plan) -> Service | None:
 
 @contextmanager
 def _started(artifact: Path | None) -> Iterator[Service]:
-    port = str(free_port())
-    settings = {"KOINE_GRPC_PORT": port}
-    with serving((artifact or demo()).absolute(), core=None, settings=settings) as server:
-        yield Service(server.url, f"127.0.0.1:{port}")
+    with serving((artifact or demo()).absolute(), core=None, grpc=True) as server:
+        yield Service(server.url, server.grpc_target)
 
 
 def run(
@@ -159,7 +157,7 @@ def _locust(scenario: str, transport: str, service: Service, plan: Plan, prefix:
         "--expect-workers", str(plan.workers), "--expect-workers-max-wait", "60",
         "--csv", str(prefix), "--csv-full-history", "--only-summary", "--exit-code-on-error", "0",
         "--arrival-rate", str(plan.rate), "--arrival-seconds", str(plan.seconds),
-        "--photos", str(plan.photos), "--stop-timeout", "30",
+        "--photos", str(plan.photos),
         "--transport", transport, "--grpc-target", service.grpc_target,
     ]  # fmt: skip
     worker = [*locust, USERS[scenario], "--worker", "--master-host", "127.0.0.1",
