@@ -11,8 +11,6 @@ from typing import NamedTuple, Protocol
 from google.protobuf.message import DecodeError
 
 from benchmarks.serving import samples as made
-from koine.client.inputs import Resolved
-from koine.client.wire_proto import ProtoWire
 from koine.proto.koine.v1 import concepts_pb2 as pb
 from load_tests.bodies import Body
 
@@ -61,17 +59,12 @@ class Json:
 
 
 class Proto:
-    """`koine.v1.ConceptService/Encode`, items as our own client writes them."""
+    """`koine.v1.ConceptService/Encode`: the same items, images as bytes."""
 
     def encode(self, body: Body) -> Message:
         """A serialized `EncodeRequest`."""
-        client = ProtoWire()
-        items = [
-            client.prepare(Resolved(str(n), one.image, one.text, dict(one.activations))).content
-            for n, one in enumerate(body.samples)
-        ]
-        request = pb.EncodeRequest(inputs=items, encoding=pb.PACKED if body.packed else pb.LISTS)
-        return Message(request.SerializeToString(), body.broken)
+        request = made.grpc_request(body.samples, range(len(body.samples)), packed=body.packed)
+        return Message(request.body, body.broken)
 
     def errors(self, answer: bytes) -> tuple[bool, ...]:
         """From a serialized `EncodeResponse`."""

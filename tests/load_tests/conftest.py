@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.serving.server import Server, free_port, serving
+from benchmarks.serving.server import Server, serving
 from koine.artifact import Artifact
 from load_tests.run import Service
 
@@ -22,7 +22,5 @@ class Running(NamedTuple):
 @pytest.fixture(scope="package")
 def running(tiny_artifact: Artifact) -> Iterator[Running]:
     """Over HTTP and gRPC."""
-    port = str(free_port())
-    settings = {"KOINE_GRPC_PORT": port}
-    with serving(tiny_artifact.path, core=None, settings=settings) as server:
-        yield Running(server, Service(server.url, f"127.0.0.1:{port}"))
+    with serving(tiny_artifact.path, core=None, grpc=True) as server:
+        yield Running(server, Service(server.url, server.grpc_target))
