@@ -16,7 +16,6 @@ from service.call import Call, Encoded
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
 from service.flow import Answer
-from service.refusals import Refusals
 from service.settings import Settings
 from service.timings import Timings
 
@@ -31,7 +30,6 @@ class Core:
         self.settings = settings
         self.dictionaries = Dictionaries(settings)
         self.inflight = ByteBudget(settings.max_inflight_bytes)
-        self.refusals = Refusals()
         self.cache = CodeCache.of(settings)
         self._running: asyncio.Task[None] | None = None
 

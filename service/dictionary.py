@@ -25,6 +25,7 @@ from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs
+from service.admission import Admission
 from service.batcher import Batcher
 from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
@@ -71,6 +72,7 @@ class Dictionary:
         self.labels = {c.id: c.label for c in self.concepts if c.label is not None}
         self._settings = settings
         self._users = 0
+        self._admission = Admission()
         batcher = partial(
             Batcher[Any, Any],
             max_batch=settings.max_batch,
@@ -120,11 +122,15 @@ class Dictionary:
         finally:
             self._users -= 1
 
-    def check_room(self, modality: str | None = None) -> None:
+    async def check_room(self, modality: str | None = None) -> None:
         """Raises `OverloadedError` where a request is sure to be refused, before it is read.
 
         With a modality, where one of its streams has no room; without, where no queue has any.
         """
+        with self.in_use():
+            await self._admission.when_room(lambda _: self._check_room(modality))
+
+    def _check_room(self, modality: str | None) -> None:
         if modality is None:
             queues = list(self._batchers.values())
             if not any(queue.has_room(1) for queue in queues):
@@ -157,7 +163,8 @@ class Dictionary:
         tasks = [Task(n, item, _plan(item, wanted, encoder)) for n, item in enumerate(items)]
         for task in tasks:
             task.places = Places(self._flow.queues(task))
-        reserve([queue for task in tasks for queue in task.places.left], within_s)
+        wanted = [queue for task in tasks for queue in task.places.left]
+        waited_s = await self._admission.when_room(partial(reserve, wanted), within_s)
         try:
             answers = await self._flow.answers(tasks, mode)
         finally:
@@ -165,6 +172,7 @@ class Dictionary:
                 task.places.release()
         if timings is not None:
             timings.add_slowest(task.spent for task in tasks)
+            timings.queue += waited_s
         return [answers[n] for n in range(len(items))]
 
     async def close(self) -> None:

@@ -31,7 +31,6 @@ from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
 from service.routes.info import info
 from service.routes.probes import livez, readyz, show_docs, show_metrics, show_openapi
-from service.routes.request import core_of
 from service.routes.translate import translate
 from service.rpc.edge import authorize
 from service.rpc.server import rpc_serving
@@ -107,7 +106,6 @@ async def _on_error(request: Request, error: Exception) -> Response:
     # what a key is refused is counted where it is refused
     if isinstance(error, OverloadedError) and not isinstance(error, RateLimitError):
         metrics.REJECTED.labels("queue_full").inc()
-        await core_of(request).refusals.hold(error)
     if isinstance(error, TooLargeError):
         metrics.REJECTED.labels("too_large").inc()
     return problem(error, request.scope["path"])

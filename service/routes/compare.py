@@ -26,7 +26,7 @@ async def compare(request: Request) -> Response:
     check_json(request)
     exchange = Exchange(request)
     core = exchange.core
-    core.dictionaries.find().check_room()
+    await core.dictionaries.find().check_room()
     read = partial(_read, max_items=core.settings.max_items)
     with core.inflight.account() as account:
         items, asked = await exchange.read(account, read)

@@ -20,7 +20,7 @@ async def encode(request: Request) -> Response:
     exchange = Exchange(request)
     core = exchange.core
     with core.inflight.account() as account:
-        asked = await exchange.read(account, _reader(exchange))
+        asked = await exchange.read(account, await _reader(exchange))
         exchange.spend(len(asked.items))
         call = Call(items=asked.items, options=asked.options, timeout_s=exchange.timeout_s)
         encoded = await exchange.unless_gone(core.encode(call))
@@ -36,7 +36,7 @@ async def encode(request: Request) -> Response:
     return await exchange.answer(encoded.timings, len(encoded.answers) > INLINE_ITEMS, write)
 
 
-def _reader(exchange: Exchange) -> Callable[[bytes], Asked]:
+async def _reader(exchange: Exchange) -> Callable[[bytes], Asked]:
     """How to read the body. Raises 415 for a media type that is none of ours, and
     `OverloadedError` where the request is sure to be refused."""
     request, core = exchange.request, exchange.core
@@ -44,9 +44,9 @@ def _reader(exchange: Exchange) -> Callable[[bytes], Asked]:
     media_type = media_type_of(request)
     query = dict(request.query_params)
     if media_type.startswith("image/"):
-        dictionary.check_room("image")
+        await dictionary.check_room("image")
         return partial(read_raw, query=query)
-    dictionary.check_room()
+    await dictionary.check_room()
     if media_type == "application/json" or media_type.endswith("+json"):
         return partial(read_json, max_items=max_items)
     content_type = request.headers["content-type"]

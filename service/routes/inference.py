@@ -56,7 +56,7 @@ async def infer(request: Request) -> Response:
     """`POST /v2/models/{model}/infer`: tensors in, codes as tensors out."""
     exchange = Exchange(request)
     core = exchange.core
-    _dictionary(request).check_room()
+    await _dictionary(request).check_room()
     read = partial(read_infer, header_length=request.headers.get(LENGTH_HEADER))
     with core.inflight.account() as account:
         asked = await exchange.read(account, read)

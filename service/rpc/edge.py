@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -152,7 +151,6 @@ class Edge:
                 except Exception as fault:  # the process edge: nobody above could answer
                     error = _unforeseen(route, fault)
                 seen.refused(error)
-                await self._hold(error, context)
             return await refuse(context, error)
 
         return grpc.unary_unary_rpc_method_handler(serve, response_serializer=_serialized)
@@ -189,7 +187,6 @@ class Edge:
                 except Exception as fault:  # the process edge: nobody above could answer
                     error = _unforeseen(route, fault)
                 seen.refused(error)
-                await self._hold(error, context)
                 return failed(asked[0] if asked else None, error)
 
         async def serve(
@@ -232,11 +229,6 @@ class Edge:
         if self._authorize is None:
             return None
         return self._authorize(tuple(context.invocation_metadata() or ()), scope)
-
-    async def _hold(self, error: KoineError, context: Context) -> None:
-        if isinstance(error, OverloadedError) and not isinstance(error, RateLimitError):
-            left_s = time_remaining(context)
-            await self._core.refusals.hold(error, math.inf if left_s is None else left_s)
 
     async def _answer(
         self,
