@@ -159,11 +159,6 @@ class Batcher(Generic[ItemT, ResultT]):
         self._promised = at + items * self._seconds_per_item
         return at - now
 
-    def reserve(self, items: int) -> None:
-        """Takes places, all or none. Raises `OverloadedError`."""
-        self.room(items)
-        self.hold(items)
-
     def hold(self, items: int) -> None:
         """Takes places, whether there is room or not."""
         if not self._held:
@@ -173,18 +168,9 @@ class Batcher(Generic[ItemT, ResultT]):
         self._metrics.queued.inc(items)
 
     def release(self, items: int) -> None:
-        """Gives back places that were reserved and never submitted."""
+        """Gives back places that were held and never used."""
         self.hold(-items)
         self._changed.set()
-
-    async def submit(
-        self, item: ItemT, timings: Timings | None = None, *, reserved: bool = True
-    ) -> ResultT:
-        """The item's result; raises what is wrong with this very item."""
-        (result,) = await self.enqueue([item], timings, reserved=reserved)
-        if isinstance(result, KoineError):
-            raise result
-        return result
 
     def enqueue(
         self, items: Sequence[ItemT], timings: Timings | None = None, *, reserved: bool = True

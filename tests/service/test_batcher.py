@@ -55,10 +55,24 @@ def run(
     asyncio.run(main())
 
 
+def reserve(batcher: Batcher[int, int], items: int) -> None:
+    """Takes places as a request does."""
+    batcher.room(items)
+    batcher.hold(items)
+
+
+async def submit(batcher: Batcher[int, int], item: int) -> int:
+    """The result of an item whose place is held."""
+    (result,) = await batcher.enqueue([item])
+    if isinstance(result, KoineError):
+        raise result
+    return result
+
+
 async def send(batcher: Batcher[int, int], *items: int) -> list[int | BaseException]:
     """Reserves and submits each item as a client of its own would."""
-    batcher.reserve(len(items))
-    work = [asyncio.create_task(batcher.submit(item)) for item in items]
+    reserve(batcher, len(items))
+    work = [asyncio.create_task(submit(batcher, item)) for item in items]
     return await asyncio.gather(*work, return_exceptions=True)
 
 
@@ -82,10 +96,10 @@ def test_an_idle_session_waits_for_admitted_items_but_not_long() -> None:
     forward = Doubling()
 
     async def body(batcher: Batcher[int, int]) -> None:
-        batcher.reserve(3)
-        first = asyncio.create_task(batcher.submit(1))
+        reserve(batcher, 3)
+        first = asyncio.create_task(submit(batcher, 1))
         await asyncio.sleep(0.01)
-        second = asyncio.create_task(batcher.submit(2))
+        second = asyncio.create_task(submit(batcher, 2))
         assert await asyncio.gather(first, second) == [2, 4]
         batcher.release(1)
         start = time.perf_counter()
@@ -135,14 +149,14 @@ def test_a_full_queue_refuses_and_says_when_to_return() -> None:
         waiting = asyncio.create_task(send(batcher, *range(5, 12)))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="7 of at most 8 items.* no room for 2") as caught:
-            batcher.reserve(2)
+            reserve(batcher, 2)
         assert caught.value.retry_after_s > 0
-        batcher.reserve(1)
+        reserve(batcher, 1)
         batcher.release(1)
         forward.go.set()
         assert await running == [2, 4, 6, 8]
         assert await waiting == [2 * n for n in range(5, 12)]
-        batcher.reserve(8)
+        reserve(batcher, 8)
         batcher.release(8)
 
     run(forward, body)
@@ -161,7 +175,7 @@ def test_items_of_clients_that_left_are_not_computed() -> None:
         await asyncio.sleep(0.02)
         forward.go.set()
         assert [await running, await stays] == [[2], [6]]
-        batcher.reserve(8)  # every place is free again
+        reserve(batcher, 8)  # every place is free again
         batcher.release(8)
 
     run(forward, body)
@@ -178,7 +192,7 @@ def test_closing_finishes_what_was_admitted_and_takes_no_more() -> None:
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0.01)
         with pytest.raises(NotReadyError, match="stopping"):
-            batcher.reserve(1)
+            reserve(batcher, 1)
         assert not closing.done()
         forward.go.set()
         assert await work == [0, 2, 4, 6, 8, 10]
@@ -215,7 +229,7 @@ def test_large_chunks_are_split_and_small_ones_merged() -> None:
         forward.go.clear()
         first = asyncio.create_task(send(batcher, 100))
         await asyncio.sleep(0.1)
-        batcher.reserve(7)
+        reserve(batcher, 7)
         timings = Timings()
         work = [batcher.enqueue(range(5), timings), batcher.enqueue([5, 6])]
         await asyncio.sleep(0.02)
@@ -234,7 +248,7 @@ def test_what_is_left_of_a_chunk_whose_client_left_is_dropped() -> None:
     async def body(batcher: Batcher[int, int]) -> None:
         forward.go.clear()
         before = DROPPED._value.get()
-        batcher.reserve(8)
+        reserve(batcher, 8)
         gone = batcher.enqueue(range(6))
         stays = batcher.enqueue([6, 7])
         await asyncio.sleep(0.1)  # four of the first six are under way
@@ -243,7 +257,7 @@ def test_what_is_left_of_a_chunk_whose_client_left_is_dropped() -> None:
         forward.go.set()
         assert await stays == [12, 14]
         assert DROPPED._value.get() - before == 2
-        batcher.reserve(8)
+        reserve(batcher, 8)
         batcher.release(8)
 
     run(forward, body)
@@ -252,7 +266,7 @@ def test_what_is_left_of_a_chunk_whose_client_left_is_dropped() -> None:
 
 def test_errors_of_a_chunk_stand_in_their_places() -> None:
     async def body(batcher: Batcher[int, int]) -> None:
-        batcher.reserve(6)
+        reserve(batcher, 6)
         results = await batcher.enqueue([0, -1, 2, 3, -2, 5])
         assert [results[n] for n in (0, 2, 3, 5)] == [0, 4, 6, 10]
         assert isinstance(results[1], ActivationsError)
@@ -267,7 +281,7 @@ def test_a_wait_that_is_too_long_is_refused_by_the_queues_own_estimate() -> None
     async def body(batcher: Batcher[int, int]) -> None:
         batcher._seconds_per_item = 10.0
         batcher.room(8, within_s=0.1)  # nothing is before them
-        batcher.reserve(1)
+        reserve(batcher, 1)
         batcher.room(7)
         with pytest.raises(OverloadedError, match=r"about 10 s, and a request may wait 1 s") as e:
             batcher.room(1, within_s=1.0)
@@ -280,7 +294,7 @@ def test_a_wait_that_is_too_long_is_refused_by_the_queues_own_estimate() -> None
 def test_each_refused_request_is_promised_a_time_of_its_own() -> None:
     async def body(batcher: Batcher[int, int]) -> None:
         batcher._seconds_per_item = 0.5
-        batcher.reserve(8)
+        reserve(batcher, 8)
         asked: list[float] = []
         for items in (1, 2, 1, 8, 1):
             with pytest.raises(OverloadedError) as refused:
@@ -300,7 +314,7 @@ def test_each_refused_request_is_promised_a_time_of_its_own() -> None:
 def test_a_promise_of_the_past_delays_nobody() -> None:
     async def body(batcher: Batcher[int, int]) -> None:
         batcher._seconds_per_item = 0.01
-        batcher.reserve(8)
+        reserve(batcher, 8)
         for _ in range(10):
             with pytest.raises(OverloadedError):
                 batcher.room(1)
