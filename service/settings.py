@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Seconds that a request may have to wait in a queue, by its own estimate; beyond, 429."""
     timeout_s: float = Field(default=60.0, gt=0, le=3600)
     """Seconds until a request that is not answered ends with 504; clients may ask for less."""
+    lame_duck_s: float = Field(default=1.0, ge=0, le=300)
+    """Seconds after SIGTERM in which requests are still taken, though not ready; 0 for none."""
     drain_s: float = Field(default=30.0, ge=0, le=3600)
     """Seconds that requests under way have to end when the service stops."""
     max_items: int = Field(default=256, ge=1, le=1_000_000)

@@ -23,6 +23,7 @@ from service.access.headers import SecurityHeaders, cors
 from service.access.tls import server_credentials
 from service.core import Core
 from service.errors import http_problem, problem
+from service.lame_duck import LAME_DUCK, LeaveInOrder
 from service.observe import CLIENT_GONE, Observe
 from service.routes.compare import compare
 from service.routes.concepts import concepts, one_concept
@@ -54,7 +55,8 @@ def create_app(settings: Settings) -> Starlette:
                 async with rpc_serving(
                     core, authorize=partial(authorize, access), credentials=credentials
                 ):
-                    yield
+                    with LAME_DUCK.after_sigterm(settings.lame_duck_s):
+                        yield
             finally:
                 await core.close()
                 await access.close()
@@ -65,6 +67,7 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
         middleware=[
             Middleware(SecurityHeaders),
+            Middleware(LeaveInOrder),
             Middleware(Observe, routes=routes),
             *cors(settings),
             Middleware(Guard, access=access, metrics_auth=settings.metrics_auth),

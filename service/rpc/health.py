@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from koine.errors import NotReadyError
 from service.core import Core
+from service.lame_duck import LAME_DUCK
 from service.rpc.status import Context
 
 LOOK_EVERY_S = 0.2
@@ -21,12 +22,12 @@ _STATES = health_pb2.HealthCheckResponse
 
 
 def ready(core: Core) -> bool:
-    """Whether requests are answered: loaded, and every loop beats."""
+    """Whether requests should be sent: loaded, every loop beats, and not about to stop."""
     try:
         served = core.dictionaries.served
     except NotReadyError:
         return False
-    return bool(served) and core.alive
+    return bool(served) and core.alive and not LAME_DUCK.begun
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -42,10 +43,12 @@ class Health(health_pb2_grpc.HealthServicer):
     def start(self) -> None:
         """Follows the core from now on."""
         self._refresh()
+        LAME_DUCK.followers.add(self._refresh)
         self._looking = asyncio.create_task(self._look(), name="grpc-health")
 
     async def stop(self) -> None:
         """Not serving from now on, for good."""
+        LAME_DUCK.followers.discard(self._refresh)
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
+from service.lame_duck import LAME_DUCK
 from service.routes import create_app
 from service.settings import Settings
 from tests.service.conftest import serving, wait_until_ready
@@ -59,6 +60,27 @@ def test_a_dead_loop_is_not_alive(tiny_artifact: Artifact) -> None:
         client.portal.call(batcher._loop.cancel)
         time.sleep(0.05)
         assert "loop has stopped" in problem_of(client.get("/livez"), 503)
+
+
+def test_before_the_end_it_is_alive_and_answers_but_is_not_ready(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = "/v2/models/tiny"
+    probes = ("/readyz", "/v2/health/ready", f"{model}/ready", f"{model}/versions/0.1/ready")
+    for path in probes:
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert "connection" not in answer.headers
+    monkeypatch.setattr(LAME_DUCK, "begun", True)
+    for path in probes:
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert "the service is stopping" in answer.json()["detail"]
+        assert answer.headers["connection"] == "close"
+    body = {"inputs": [{"text": "a"}]}
+    for answer in (client.get("/livez"), client.get(model), client.post("/v1/encode", json=body)):
+        assert answer.status_code == 200
+        assert answer.headers["connection"] == "close"
 
 
 def test_info_tells_streams_and_limits(client: TestClient, tiny_artifact: Artifact) -> None:

@@ -19,13 +19,15 @@ from grpc_health.v1 import health_pb2
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from koine.errors import SettingsError
+from koine.proto.inference import open_inference_pb2 as oip_pb
 from koine.proto.koine.v1 import concepts_pb2 as pb
 from service.core import Core
+from service.lame_duck import LAME_DUCK
 from service.rpc.health import ready
 from service.rpc.server import RpcServer, check_port
 from service.settings import Settings
 from tests.service.process import BENTOML, ROOT, environment, free_port
-from tests.service.rpc.conftest import Both, Held, both, refused, until, waiting
+from tests.service.rpc.conftest import MODELS, Both, Held, both, refused, until, waiting
 
 SERVICES = ("", "koine.v1.ConceptService", "inference.GRPCInferenceService")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -96,6 +98,32 @@ def test_a_failed_load_never_serves() -> None:
             assert await state(service) == NOT_SERVING
             await refused(service.encode(TEXT), "UNAVAILABLE", "nowhere does not exist")
 
+    asyncio.run(run())
+
+
+def test_before_the_end_calls_are_answered(
+    tiny_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with both(tiny_artifact) as service:
+            server_ready = service.unary("ServerReady", oip_pb.ServerReadyResponse, MODELS)
+            model_ready = service.unary("ModelReady", oip_pb.ModelReadyResponse, MODELS)
+            of_tiny = oip_pb.ModelReadyRequest(name="tiny")
+            assert (await server_ready(oip_pb.ServerReadyRequest())).ready
+            assert (await model_ready(of_tiny)).ready
+            watcher = watch(service)
+            assert await next_state(watcher) == SERVING
+            monkeypatch.setattr(LAME_DUCK, "begun", True)
+            for follower in LAME_DUCK.followers:
+                follower()
+            assert await next_state(watcher) == NOT_SERVING
+            assert not (await server_ready(oip_pb.ServerReadyRequest())).ready
+            assert not (await model_ready(of_tiny)).ready
+            for name in SERVICES:
+                assert await state(service, name) == NOT_SERVING
+            assert (await service.encode(TEXT)).results[0].codes
+
+    monkeypatch.setattr("service.rpc.health.LOOK_EVERY_S", 1000)
     asyncio.run(run())
 
 
