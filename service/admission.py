@@ -18,7 +18,6 @@ AT_ONCE_PER_S = 50.0
 """So many refusals a second are told at once, for clients and balancers that go elsewhere."""
 LONGEST_S = 2.0
 """The others wait until it is time to send the request again, at most for this long."""
-
 SHORTEST_S = 0.01
 """Between two tries of a request."""
 

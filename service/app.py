@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from koine.errors import ArtifactError, SettingsError
 from service.access.tls import bento_ssl
 from service.dictionaries import check_artifacts
+from service.parent import prepare_parent
 from service.routes import create_app
 from service.rpc.server import check_port
 from service.settings import PREFIX, read_settings
@@ -65,7 +66,9 @@ class ConceptService:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Refuses to start, in one sentence, without whole artifacts and gRPC's port."""
+        """In the workers' parent: refuses to start, in one sentence, without whole artifacts and
+        gRPC's port."""
+        prepare_parent()
         try:
             paths = check_artifacts(SETTINGS)
             check_port(SETTINGS)

@@ -163,8 +163,8 @@ class Dictionary:
         tasks = [Task(n, item, _plan(item, wanted, encoder)) for n, item in enumerate(items)]
         for task in tasks:
             task.places = Places(self._flow.queues(task))
-        wanted = [queue for task in tasks for queue in task.places.left]
-        waited_s = await self._admission.when_room(partial(reserve, wanted), within_s)
+        queues = [queue for task in tasks for queue in task.places.left]
+        waited_s = await self._admission.when_room(partial(reserve, queues), within_s)
         try:
             answers = await self._flow.answers(tasks, mode)
         finally:

@@ -15,7 +15,6 @@ from grpc_reflection.v1alpha import reflection
 
 from koine.errors import SettingsError
 from service.core import Core
-from service.parent import prepare_parent
 from service.rpc import concepts, inference
 from service.rpc.edge import Authorize, Edge
 from service.rpc.health import Health
@@ -112,8 +111,6 @@ def check_port(settings: Settings) -> None:
 
     Workers share theirs, so that they would not notice another server that does the same.
     """
-    # here since only the parent checks; HTTP's port has no such place
-    prepare_parent()
     if not settings.grpc_port:
         return
     family = socket.AF_INET6 if ":" in settings.grpc_host else socket.AF_INET
