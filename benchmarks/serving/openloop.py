@@ -6,6 +6,7 @@ due. The bound is 8 times what the bare loop takes for one item, and 1 request i
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from benchmarks.serving.server import ServerError, bentoml_serve, serving, start
 
 SECONDS, ROUNDS = 20.0, 3
 SLO_FACTOR, MAY_FAIL = 8.0, 0.001
+PRECISION = 0.1
+TRIES = 2
+"""Of each rate: on a shared machine a neighbour's burst is a p99 of its own."""
 TARGET = 1.5
 LEAST_REQUESTS = 200
 """A p99 of fewer is the worst of a handful."""
@@ -55,17 +59,20 @@ class Subject:
         loop = partial(closed_loop, requests=self.requests, clients=16, seconds=seconds)
         return drive(self.make, loop).goodput
 
-    def goodput_within(self, slo_s: float, seconds: float, within: float = 0.05) -> float:
+    def goodput_within(self, slo_s: float, seconds: float) -> float:
         """Good answers a second at the highest arrival rate that keeps to `slo_s`."""
         reached = {0.0: 0.0}
 
         def passes(rate: float) -> bool:
-            run = self.run(rate, seconds, seed=len(reached))
-            reached[rate] = len(run.good) / run.seconds
-            return keeps(run, slo_s)
+            for seed in range(TRIES):
+                run = self.run(rate, seconds, seed)
+                reached[rate] = len(run.good) / run.seconds
+                if keeps(run, slo_s):
+                    return True
+            return False
 
         start = self.last or 0.7 * max(self.peak(seconds / 4), 0.5)
-        found = highest_rate(passes, start, within=within)
+        found = highest_rate(passes, start, within=PRECISION)
         self.last = found
         return reached[found]
 
@@ -98,7 +105,7 @@ Baseline = Callable[[Case, float, float], "Iterator[Subject]"]
 def against(case: Case, name: str, baseline: Baseline, seconds: float, rounds: int) -> Entry:
     """Both searches in turns; the server that is not measured idles."""
     with raw_loop(case) as raw:
-        slo_s = SLO_FACTOR * raw.rate(1, seconds / 4).latency_s
+        slo_s = SLO_FACTOR * statistics.median(raw.rate(1, seconds / 4).latency_s for _ in range(5))
     with ExitStack() as stack:
         server = stack.enter_context(serving(case.artifact()))
         ours = Subject(partial(HttpClient, server.url), case.requests)
@@ -123,12 +130,13 @@ def against(case: Case, name: str, baseline: Baseline, seconds: float, rounds: i
 
 def best_batchable(case: Case, slo_s: float, seconds: float) -> Iterator[Subject]:
     """BentoML's batching at whichever `max_latency_ms` does best here."""
-    rates: dict[int, float] = {}
+    shares: dict[int, float] = {}
     for latency_ms in batching.LATENCIES_MS:
         with _batchable(case, latency_ms) as subject:
-            rates[latency_ms] = subject.goodput_within(slo_s, seconds, within=0.15)
-    print(f"batchable, {case.name}: goodput by max_latency_ms {rates}", flush=True)
-    with _batchable(case, max(rates, key=lambda latency_ms: rates[latency_ms])) as subject:
+            run = subject.run(0.5 * subject.peak(seconds / 4), seconds, seed=0)
+            shares[latency_ms] = sum(one.latency_s <= slo_s for one in run.good) / len(run.outcomes)
+    print(f"batchable, {case.name}: share in time by max_latency_ms {shares}", flush=True)
+    with _batchable(case, max(shares, key=lambda latency_ms: shares[latency_ms])) as subject:
         yield subject
 
 
