@@ -16,7 +16,7 @@ from benchmarks.serving.arrivals import schedule
 from benchmarks.serving.cases import SMALL_IMAGE, Case
 from benchmarks.serving.clients import HttpClient
 from benchmarks.serving.cores import unit_at
-from benchmarks.serving.efficiency import peak
+from benchmarks.serving.efficiency import peak, settled
 from benchmarks.serving.figures import in_turns
 from benchmarks.serving.load import (
     Request,
@@ -57,12 +57,6 @@ def entries(
         peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds / 2)
         found.append(_tail(server, requests, capacity, seconds))
     return found
-
-
-def settled(run: Run) -> float:
-    """Goodput after the first third, in which queues fill and clients fall out of step."""
-    ramp_s = run.seconds / 3
-    return run.items_between(ramp_s, run.seconds) / (run.seconds - ramp_s)
 
 
 def overloaded(
