@@ -31,6 +31,8 @@ HEARTBEAT_S = 1.0
 STUCK_AFTER_S = 300.0
 """A forward pass longer than this counts as hung, and the process as dead."""
 _LONGEST_WAIT_S = 0.05
+_LONGEST_PASS_S, _LEAST_BATCH = 0.5, 4
+"""A batch that takes longer than this saves nothing any more, and all wait for the whole of it."""
 _LONGEST_PROMISE_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._held = 0
         self._busy_since = time.perf_counter()
         self._seconds_per_item = 0.01
+        self._pass_s_per_item = 0.0
         self._promised = 0.0
         self._metrics = _Metrics(name)
         self._changed = asyncio.Event()
@@ -227,7 +230,7 @@ class Batcher(Generic[ItemT, ResultT]):
         """
         await asyncio.sleep(0)  # siblings that are ready in this very turn of the event loop
         start = time.perf_counter()
-        while self._waiting < min(self._held, self._max_batch):
+        while self._waiting < min(self._held, self._most_at_once):
             most_s = max(self._wait_s, min(_LONGEST_WAIT_S, self._wait_share_s))
             left_s = start + most_s - time.perf_counter()
             if left_s <= 0 or not self._wait_s:
@@ -235,12 +238,20 @@ class Batcher(Generic[ItemT, ResultT]):
             await self._change(left_s)
 
     @property
+    def _most_at_once(self) -> int:
+        if not self._pass_s_per_item:
+            return self._max_batch
+        in_time = max(_LEAST_BATCH, int(_LONGEST_PASS_S / self._pass_s_per_item))
+        return min(self._max_batch, in_time)
+
+    @property
     def _wait_share_s(self) -> float:
         return self._held * self._seconds_per_item / 8
 
     def _take(self) -> list[_Part[ItemT, ResultT]]:
         batch: list[_Part[ItemT, ResultT]] = []
-        room, left = self._max_batch, 0
+        most = self._most_at_once
+        room, left = most, 0
         while self._queue and room:
             chunk = self._queue[0]
             waiting = len(chunk.items) - chunk.taken
@@ -255,7 +266,7 @@ class Batcher(Generic[ItemT, ResultT]):
             room -= count
             if count == waiting:
                 self._queue.popleft()
-        taken = self._max_batch - room + left
+        taken = most - room + left
         self._running = bool(batch)
         self._waiting -= taken
         self.hold(-taken)
@@ -274,6 +285,8 @@ class Batcher(Generic[ItemT, ResultT]):
         end = time.perf_counter()
         self._metrics.forward_seconds.observe(end - start)
         self._metrics.last_batch.set_to_current_time()
+        last_s, pass_s = self._pass_s_per_item, (end - start) / len(items)
+        self._pass_s_per_item = last_s + 0.2 * (pass_s - last_s) if last_s else pass_s
         waited = [(part.chunk.request, part.chunk.queued) for part in batch]
         telemetry.forward_pass(self.name, len(items), waited, start, end)
         # not the forward pass alone: where decoding is slower, that is what a place costs

@@ -325,3 +325,35 @@ def test_a_promise_of_the_past_delays_nobody() -> None:
         batcher.release(8)
 
     run(Doubling(), body)
+
+
+def test_a_slow_pass_takes_no_more_than_half_a_second_of_items() -> None:
+    forward = Doubling()
+
+    async def body(batcher: Batcher[int, int]) -> None:
+        for pass_s, most in ((0.0, 32), (0.01, 32), (0.05, 10), (0.1, 5), (3.0, 4)):
+            batcher._pass_s_per_item = pass_s
+            reserve(batcher, 40)
+            await batcher.enqueue(list(range(40)))
+            assert len(forward.batches[0]) == most
+            forward.batches.clear()
+
+    run(forward, body, max_batch=32, max_queue=64)
+
+
+def test_what_a_pass_takes_is_learned() -> None:
+    forward = Doubling()
+
+    async def body(batcher: Batcher[int, int]) -> None:
+        forward.go.clear()
+        waiting = asyncio.create_task(send(batcher, 1))
+        await asyncio.sleep(0.3)
+        forward.go.set()
+        await waiting
+        assert batcher._pass_s_per_item == pytest.approx(0.3, abs=0.1)
+        slow_s = batcher._pass_s_per_item
+        for n in range(3):
+            await send(batcher, n)
+        assert batcher._pass_s_per_item == pytest.approx(0.512 * slow_s, abs=0.05)
+
+    run(forward, body)
