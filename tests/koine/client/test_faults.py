@@ -234,7 +234,7 @@ def test_a_full_queue_is_waited_for(tiny_artifact: Artifact) -> None:
         for wire in (served.http, served.grpc):
             # somebody else's item fills the queue, for a while
             batcher = dictionary._batchers["tiny_text"]
-            batcher.reserve(1)
+            batcher.hold(1)
             timer = threading.Timer(0.5, batcher.release, args=(1,))
             with (
                 Client(wire, retries=0) as client,
