@@ -4,27 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 
 from koine.errors import ArtifactError
 from koine.streams import Spec
 
+Status = Literal["unnamed", "proposed", "verified", "rejected", "renamed"]
+"""`unnamed`: nothing fits; `proposed`: named by `name`, seen by nobody; `verified`, `rejected`,
+`renamed`: what a person made of the proposal."""
+
+Route = Literal["direction", "firing"]
+"""How a name was found: from the decoder's direction, or from the items where a concept fires."""
+
+
+class Evidence(Spec):
+    """A term that one route proposed for a concept."""
+
+    route: Route
+    stream: str
+    term: str
+    score: float
+    """By the route's measure: cosine, or correlation."""
+
+
+class Exemplar(Spec):
+    """A reference item in which a concept is strongly active."""
+
+    item: str
+    """Its id in the store."""
+    stream: str
+    value: float
+    caption: str | None = None
+    thumbnail: str | None = None
+    """Its JPEG's name within the artifact's `exemplars.zip`."""
+
 
 class Concept(Spec):
-    """What is known of one concept."""
+    """What the artifact knows of one concept. What people say of it later is a layer beside it."""
 
     id: int = Field(ge=0)
     """Its index in codes."""
     label: str | None = None
-    status: str = "unnamed"
+    status: Status = "unnamed"
     source: str | None = None
-    """What gave the label."""
+    """What gave the label: the routes that agree, joined by `+`."""
     score: float | None = None
-    """How well the label fits, by its source's measure."""
+    """How well the routes agree on the label, 0 to 1."""
     rate: dict[str, float] = {}
     """Share of the reference items in which it is active, per stream, encoded independently."""
-    evidence: tuple[JsonValue, ...] = ()
+    purity: dict[str, float] = {}
+    """Share of those items that have the label, per stream, on items not used for naming."""
+    nearest: tuple[int, ...] = ()
+    """Concepts whose directions are most alike, most alike first."""
+    evidence: tuple[Evidence, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 def write_concepts(path: Path, concepts: Sequence[Concept]) -> None:

@@ -16,6 +16,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 DECODERS = "decoders.safetensors"
 CONCEPTS = "concepts.jsonl"
+EXEMPLARS = "exemplars.zip"
+"""Thumbnails of exemplars; not every artifact has them."""
 PROFILE = "profile/reference.safetensors"
 JOINT_HEAD = "heads/joint.onnx"
 CARD = "README.md"

@@ -46,9 +46,8 @@ class Json:
             (sample,) = body.samples
             assert sample.image is not None
             return Message(sample.image, body.broken, JPEG)
-        options = {"encoding": "packed"} if body.packed else {}
-        data = made.request(body.samples, range(len(body.samples)), **options).body
-        return Message(data, body.broken, JSON)
+        request = made.request(body.samples, range(len(body.samples)), packed=body.packed)
+        return Message(request.body, body.broken, JSON)
 
     def errors(self, answer: bytes) -> tuple[bool, ...]:
         """From the JSON of the answer."""

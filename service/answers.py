@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int32
 
 from koine.codes import PAD
 from koine.errors import KoineError
@@ -20,8 +21,6 @@ from service.schemas import Options
 
 _SMALLEST, _LARGEST = 2.0**-24, 65504.0
 """The f16 range: an active concept stays above 0 and finite."""
-
-
 _Codes = dict[str, Any]
 
 
@@ -58,10 +57,7 @@ def _write_rows(
     labels: Mapping[int, str],
 ) -> None:
     """Codes of many items in one stream: one numpy call for all instead of one for each."""
-    indices_NK = np.stack([row.indices_K for _, row in several])
-    values_NK = np.stack([row.values_K for _, row in several])
-    if options.top_k is not None:
-        indices_NK[:, options.top_k :] = PAD
+    indices_NK, values_NK = stacked([row for _, row in several], options.top_k)
     if options.encoding == "packed":
         packed = packed_rows(indices_NK, values_NK, num_concepts)
         for (codes, _), data in zip(several, packed, strict=True):
@@ -92,13 +88,13 @@ def packed_rows(indices_NK: np.ndarray, values_NK: np.ndarray, num_concepts: int
     ]
 
 
-def strongest(row: Row, top_k: int | None) -> Row:
-    """A row with everything after the strongest `top_k` padded; its width stays."""
-    if top_k is None or top_k >= len(row.indices_K):
-        return row
-    kept_K = np.arange(len(row.indices_K)) < top_k
-    return Row(
-        np.where(kept_K, row.indices_K, np.int32(PAD)),
-        np.where(kept_K, row.values_K, np.float32(0)),
-        row.fvu,
-    )
+def stacked(
+    rows: Sequence[Row], top_k: int | None
+) -> tuple[Int32[np.ndarray, "N K"], Float32[np.ndarray, "N K"]]:
+    """Indices and values of one stream, everything after the strongest `top_k` padded."""
+    indices_NK = np.stack([row.indices_K for row in rows])
+    values_NK = np.stack([row.values_K for row in rows])
+    if top_k is not None:
+        indices_NK[:, top_k:] = PAD
+        values_NK[:, top_k:] = 0
+    return indices_NK, values_NK

@@ -119,10 +119,10 @@ class Batcher(Generic[ItemT, ResultT]):
             and time.monotonic() - self._beat < STUCK_AFTER_S
         )
 
-    def has_room(self, items: int, within_s: float = math.inf) -> bool:
-        """Whether `items` more places are free and soon to be served."""
+    def has_room(self, items: int) -> bool:
+        """Whether `room` would let in so many."""
         fits = self._held + items <= self._max_queue
-        return not self._closing and fits and not self._too_late(within_s)
+        return not self._closing and fits and not self._too_late(math.inf)
 
     def room(self, items: int, within_s: float = math.inf) -> None:
         """Raises `OverloadedError` unless `items` more places are free and soon to be served."""

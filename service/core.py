@@ -9,13 +9,14 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from koine.errors import DeadlineError, KoineError, OverloadedError
+from koine.errors import DeadlineError, KoineError, NotReadyError, OverloadedError
 from service import metrics, telemetry
 from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
 from service.flow import Answer
+from service.lame_duck import LAME_DUCK
 from service.settings import Settings
 from service.timings import Timings
 
@@ -43,6 +44,12 @@ class Core:
     def alive(self) -> bool:
         """Whether every loop beats; true while loading."""
         return self.dictionaries.alive
+
+    def check_ready(self) -> None:
+        """Raises `NotReadyError`, with the reason, where requests should go elsewhere."""
+        if LAME_DUCK.begun:
+            raise NotReadyError("the service is stopping; send requests to another instance")
+        _ = self.dictionaries.served  # raises while there is none
 
     async def encode(self, call: Call) -> Encoded:
         """An answer for each item. Raises only what concerns the whole request."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -18,16 +17,14 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from koine.errors import NotReadyError
 from service import metrics
-from service.errors import problem
+from service.added_headers import Header, adding
 
 LAST_REQUESTS_S = 0.2
 """For requests on connections that were made just before no more were taken."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_READINESS = re.compile(r"/readyz|/v2/health/ready|/v2/models/[^/]+(/versions/[^/]+)?/ready")
 
 log = logging.getLogger(__name__)
 
@@ -125,23 +122,16 @@ async def _serve(server: uvicorn.Server, connection: socket.socket) -> None:
 
 
 class LeaveInOrder:
-    """ASGI middleware: in the phase each answer ends its connection, and readiness is 503."""
+    """ASGI middleware: in the phase each answer ends its connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        if scope["type"] == "http":
+            send = adding(_last, send)
+        await self._app(scope, receive, send)
 
-        async def closing(message: Message) -> None:
-            if LAME_DUCK.begun and message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-            await send(message)
 
-        if LAME_DUCK.begun and _READINESS.fullmatch(scope["path"]):
-            error = NotReadyError("the service is stopping; send requests to another instance")
-            await problem(error, scope["path"])(scope, receive, closing)
-        else:
-            await self._app(scope, receive, closing)
+def _last(own: list[Header]) -> list[Header]:
+    return [(b"connection", b"close")] if LAME_DUCK.begun else []

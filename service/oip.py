@@ -17,7 +17,7 @@ import numpy as np
 from koine.codes import PAD
 from koine.errors import KoineError, RequestError, TextError
 from service import jobs
-from service.answers import strongest
+from service.answers import stacked
 from service.call import Call, Encoded
 from service.core import Core
 from service.dictionary import Dictionary
@@ -207,10 +207,11 @@ def _arrays(name: str, encoded: Encoded, top_k: int | None) -> dict[str, np.ndar
     indices_NK = np.full((len(answers), k), PAD, np.int32)
     values_NK = np.zeros((len(answers), k), np.float32)
     fvu_N = np.full(len(answers), math.nan, np.float32)
-    for n, answer in enumerate(answers):
-        if isinstance(answer, dict) and name in answer:
-            row = strongest(answer[name], top_k)
-            indices_NK[n], values_NK[n], fvu_N[n] = row.indices_K, row.values_K, row.fvu
+    rows = {n: a[name] for n, a in enumerate(answers) if isinstance(a, dict) and name in a}
+    if rows:
+        places = list(rows)
+        indices_NK[places], values_NK[places] = stacked(list(rows.values()), top_k)
+        fvu_N[places] = [row.fvu for row in rows.values()]
     return {INDICES: indices_NK, VALUES: values_NK, FVU: fvu_N}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.serving import samples as made
 from benchmarks.serving.artifacts import WIDE_D, built, demo
@@ -39,10 +38,8 @@ class Case:
         """Its bodies."""
         samples = self.samples()
         make = made.grpc_request if self.grpc else made.request
-        options: dict[str, Any] = {}
-        if self.packed:
-            options = {"packed": True} if self.grpc else {"encoding": "packed"}
-        return made.requests(samples, self.items, max(32, len(samples)), make, **options)
+        count = max(32, len(samples))
+        return made.requests(samples, self.items, count, make, packed=self.packed)
 
     def client(self, server: Server) -> Client:
         """What sends them."""

@@ -47,17 +47,22 @@ def entries(
     limits = {"KOINE_MAX_QUEUE": str(QUEUE), "KOINE_MAX_ITEMS": str(QUEUE)}
     with serving(case.artifact(), settings=limits) as server:
         requests = case.requests
-        peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds / 2)
-        capacity = settled(peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds))
+        _peak(server, requests, seconds / 2)
+        capacity = _peak(server, requests, seconds)
         with PeakMemory(server) as memory:
             found = [
                 _retained(server, requests, capacity, name, seconds, rounds) for name in TARGETS
             ]
         found.append(_memory(memory.growth))
     with serving(case.artifact()) as server:  # at the usual limits
-        peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds / 2)
+        _peak(server, requests, seconds / 2)
         found.append(_tail(server, requests, seconds))
     return found
+
+
+def _peak(server: Server, requests: Sequence[Request], seconds: float) -> float:
+    """Items a second of as many clients as keep it busy and are not refused."""
+    return settled(peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds))
 
 
 def overloaded(
@@ -92,10 +97,7 @@ def _retained(
         refused.append(sum(one.reply.status == 429 for one in run.outcomes))
         return settled(run)
 
-    def alone() -> float:
-        return settled(peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds))
-
-    found = in_turns(under_overload, alone, rounds)
+    found = in_turns(under_overload, lambda: _peak(server, requests, seconds), rounds)
     return entry(
         f"overload_goodput_{name}",
         found.ours,
@@ -124,7 +126,7 @@ def _tail(server: Server, requests: Sequence[Request], seconds: float) -> Entry:
     tails: list[float] = []
     shares = [0.0]
     for seed in range(TAIL_ROUNDS):
-        capacity = settled(peak(partial(HttpClient, server.url), requests, QUEUE // 2, seconds))
+        capacity = _peak(server, requests, seconds)
         due = schedule(TAIL_LOAD * capacity, seconds, seed)
         loop = partial(open_loop, requests=requests, due=due, seconds=seconds)
         run = drive(partial(HttpClient, server.url), loop)

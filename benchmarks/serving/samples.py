@@ -15,6 +15,8 @@ from jaxtyping import Float32
 
 from benchmarks.serving.load import Request
 from benchmarks.serving.photos import broken, jpeg, photo
+from koine.client.inputs import Resolved
+from koine.client.wire_proto import ProtoWire
 from koine.proto.koine.v1 import concepts_pb2 as pb
 
 _SIZES = ("small", "medium", "large")
@@ -49,10 +51,8 @@ class Sample:
 
     def message(self, id_: str) -> pb.Item:
         """As gRPC carries it."""
-        acts = {
-            n: pb.Activations(raw=a.astype("<f4").tobytes()) for n, a in self.activations.items()
-        }
-        return pb.Item(id=id_, image=self.image, text=self.text, activations=acts)
+        item = Resolved(id_, self.image, self.text, dict(self.activations))
+        return ProtoWire().prepare(item).content
 
 
 def images(count: int, width: int, height: int, seed: int = 0) -> list[Sample]:
@@ -82,9 +82,13 @@ def broken_images(count: int) -> list[Sample]:
     return [Sample(image=broken(seed), broken=True) for seed in range(count)]
 
 
-def request(samples: Sequence[Sample], places: Sequence[int], **options: Any) -> Request:
+def request(
+    samples: Sequence[Sample], places: Sequence[int], *, packed: bool = False, **options: Any
+) -> Request:
     """A body with those samples; each id says which sample it is and where it stands."""
     inputs = [samples[at].item(f"{place}:{at}") for place, at in enumerate(places)]
+    if packed:
+        options["encoding"] = "packed"
     body = json.dumps({"inputs": inputs} | options, separators=(",", ":")).encode()
     return Request(body, len(places), tuple(places))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import partial
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.added_headers import Header, adding
 from service.openapi import DOCS_PAGE
 from service.settings import Settings
 
@@ -49,18 +51,11 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = list(message.get("headers", ()))
-                added = _headers(scope["path"], scope.get("scheme", "http"), own)
-                message["headers"] = own + added
-            await send(message)
-
-        await self._app(scope, receive, guarded)
+        headers = partial(_headers, scope["path"], scope.get("scheme", "http"))
+        await self._app(scope, receive, adding(headers, send))
 
 
-def _headers(path: str, scheme: str, own: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _headers(path: str, scheme: str, own: list[Header]) -> list[Header]:
     """What is added to the answer's own, as it is sent: every answer passes here."""
     policy = DOCS_POLICY if path == "/docs" else API_POLICY
     added = [*_ALWAYS, (b"content-security-policy", policy.encode())]

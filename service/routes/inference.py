@@ -31,7 +31,7 @@ async def live(request: Request) -> Response:
 
 async def ready(request: Request) -> Response:
     """`GET /v2/health/ready`: as `/readyz`."""
-    assert core_of(request).dictionaries.served  # raises NotReadyError
+    core_of(request).check_ready()
     return JSONResponse({"ready": True})
 
 
@@ -42,6 +42,7 @@ async def model(request: Request) -> Response:
 
 async def model_ready(request: Request) -> Response:
     """`GET /v2/models/{model}/ready`."""
+    core_of(request).check_ready()
     name = _dictionary(request).encoder.artifact.manifest.name
     return JSONResponse({"name": name, "ready": True})
 

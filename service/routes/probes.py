@@ -19,8 +19,9 @@ async def livez(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 503, with the reason, until every artifact is verified and warm."""
-    assert core_of(request).dictionaries.served  # raises NotReadyError
+    """`GET /readyz`: 503, with the reason, until every artifact is verified and warm, and
+    when the service is about to stop."""
+    core_of(request).check_ready()
     return JSONResponse(Health(status="ready").model_dump())
 
 

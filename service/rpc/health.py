@@ -24,10 +24,10 @@ _STATES = health_pb2.HealthCheckResponse
 def ready(core: Core) -> bool:
     """Whether requests should be sent: loaded, every loop beats, and not about to stop."""
     try:
-        served = core.dictionaries.served
+        core.check_ready()
     except NotReadyError:
         return False
-    return bool(served) and core.alive and not LAME_DUCK.begun
+    return core.alive
 
 
 class Health(health_pb2_grpc.HealthServicer):

@@ -15,7 +15,7 @@ import numpy as np
 from koine.codes import PAD
 from koine.errors import ActivationsError, KoineError, RequestError
 from koine.proto.koine.v1 import concepts_pb2 as pb
-from service.answers import packed_rows
+from service.answers import packed_rows, stacked
 from service.call import Encoded
 from service.jobs import Item, Row
 from service.reading import NOTHING, check_count, checked_options
@@ -121,10 +121,7 @@ def encode_response(
 
 def _write_rows(several: Sequence[tuple[Any, Row]], encoded: Encoded, options: Options) -> None:
     """Codes of many items in one stream: one numpy call for all instead of one for each."""
-    indices_NK = np.stack([row.indices_K for _, row in several])
-    values_NK = np.stack([row.values_K for _, row in several])
-    if options.top_k is not None:
-        indices_NK[:, options.top_k :] = PAD
+    indices_NK, values_NK = stacked([row for _, row in several], options.top_k)
     active_N: list[int] = (indices_NK != PAD).sum(1).tolist()
     for codes, row in several:
         if math.isfinite(row.fvu):

@@ -34,5 +34,5 @@ def labelled(artifact: Artifact, folder: Path) -> Artifact:
 def _named(concept: Concept) -> Concept:
     if concept.id not in LABELS:
         return concept
-    named = {"label": LABELS[concept.id], "status": "named", "score": 0.5, "source": "clip"}
+    named = {"label": LABELS[concept.id], "status": "proposed", "score": 0.5, "source": "direction"}
     return concept.model_copy(update=named)

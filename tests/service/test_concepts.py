@@ -60,7 +60,7 @@ def test_what_is_told_of_a_concept(named: TestClient) -> None:
     for concept in concepts:
         assert concept.keys() == {"id", "label", "status", "score", "rate"}
     assert concepts[7] | {"rate": None} == {
-        "id": 7, "label": "DOG on grass", "status": "named", "score": 0.5, "rate": None,
+        "id": 7, "label": "DOG on grass", "status": "proposed", "score": 0.5, "rate": None,
     }  # fmt: skip
     assert concepts[0]["label"] is None
     assert concepts[0]["rate"].keys() == {"tiny_a", "tiny_b", "tiny_text", "imported"}
@@ -72,8 +72,8 @@ def test_labels_are_searched_in_any_case(named: TestClient) -> None:
     assert ids(named, q="strasse") == [40]
     assert ids(named, q="nobody") == []
     assert ids(named, q="", limit=3) == [0, 1, 2]
-    assert ids(named, status="named") == sorted(LABELS)
-    assert ids(named, status="named", q="square") == [3]
+    assert ids(named, status="proposed") == sorted(LABELS)
+    assert ids(named, status="proposed", q="square") == [3]
     assert ids(named, status="x") == []
 
 

@@ -21,7 +21,7 @@ from tests.koine.client.service_thread import Served
 from tests.service.inputs import png
 
 DOG: dict[str, Any] = {
-    "id": 3, "label": "dog", "status": "named", "score": 0.75, "rate": {"a": 0.5}, "value": 1.5,
+    "id": 3, "label": "dog", "status": "proposed", "score": 0.75, "rate": {"a": 0.5}, "value": 1.5,
 }  # fmt: skip
 BARE: dict[str, Any] = {"id": 4, "label": None, "status": "unnamed", "score": None, "rate": {}}
 ERROR: dict[str, Any] = {
@@ -133,7 +133,7 @@ def test_compare(call: Run, url: str) -> None:
     got = call(url, "compare", INPUTS, client={}, streams=["a", "b"], dictionary="tiny")
     assert got.dictionary == "tiny@0.1"
     assert [item.id for item in got.items] == ["x", "1", "2"]
-    dog = Concept(id=3, label="dog", status="named", score=0.75, rate={"a": 0.5}, value=1.5)
+    dog = Concept(id=3, label="dog", status="proposed", score=0.75, rate={"a": 0.5}, value=1.5)
     assert got.items[0].pairs == {
         "a|b": Pair(0.5, (dog,), (), (Concept(id=4),)),
         "a|c": Pair(None, (), (), ()),
