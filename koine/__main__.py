@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +38,8 @@ def inspect(args: argparse.Namespace) -> int:
     """Prints what the artifact says of itself."""
     artifact = Artifact.open(args.artifact, verify=False)
     manifest = artifact.manifest
-    print("\n".join(_description(manifest, read_profile(artifact.file(PROFILE)))))
+    profile = read_profile(artifact.file(PROFILE))
+    print("\n".join(_description(manifest, profile.streams)))
     print(f"digest       sha256:{artifact.digest}")
     return 0
 
@@ -96,7 +97,7 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     return parser
 
 
-def _description(manifest: Manifest, profile: dict[str, StreamProfile]) -> list[str]:
+def _description(manifest: Manifest, profile: Mapping[str, StreamProfile]) -> list[str]:
     known = manifest.training
     selection = manifest.selection
     lines = [
@@ -121,7 +122,7 @@ def _description(manifest: Manifest, profile: dict[str, StreamProfile]) -> list[
 def _stream_line(stream: ArtifactStream, profile: StreamProfile) -> str:
     spec = stream.spec
     encoder = f"{spec.encoder.kind} {spec.encoder.name}" if spec.encoder else "activations only"
-    fires = int((profile.fires_C > 0).sum())
+    fires = int((profile.rates_C > 0).sum())
     return (
         f"  {spec.name:16} {spec.modality:6} {spec.d_in:5} wide  {encoder}; "
         f"{fires:,} concepts fire on {profile.items:,} training items"

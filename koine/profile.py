@@ -1,106 +1,229 @@
-"""How often and how strongly concepts fire on reference data; compares nothing.
+"""What is kept of many codes so that drift can be told from them; compares nothing.
 
-`profile/reference.safetensors` holds, per stream: `fires` uint32 [C], `value_sums` float64 [C],
-`l0` uint32 [K + 1] (items by how many concepts are active), `fvu` uint32 [65] (items by fvu, in
-steps of 1/32 from 0 to 2, the last for 2 and above) and `items` uint32 [1].
+A profile holds exact sums, so that profiles of parts add up to that of the whole. In a file
+(safetensors) each count takes the narrowest unsigned integers that hold it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float64, UInt32
+from jaxtyping import Float64, Int64, UInt32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from koine.codes import PAD, Codes
+from koine.drift.counts import FireCounts
+from koine.drift.means import MeanCounts
+from koine.drift.nulls import Null
 from koine.errors import ArtifactError
 
-SCHEMA = "koine.profile/1"
+SCHEMA = "koine.profile/2"
+ABOUT = "about"
+"""Key of what is no array, as JSON."""
 FVU_STEP = 1 / 32
 FVU_BINS = 65
+MOST_FVU = FVU_STEP * (FVU_BINS - 1)
+"""2: larger ones count as this, so that one strange item does not move a mean."""
+
+_WIDTHS = (np.uint8, np.uint16, np.uint32, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamProfile:
-    """Counts over the items of one stream, encoded independently."""
+    """Sums over the items of one stream, encoded independently."""
 
-    items: int
-    fires_C: UInt32[np.ndarray, "C"]
-    """Items in which each concept is active."""
+    fires: FireCounts
     value_sums_C: Float64[np.ndarray, "C"]
     """Sum of each concept's values."""
     l0_K1: UInt32[np.ndarray, "K1"]
     """Items with 0, 1, … K active concepts."""
     fvu_B: UInt32[np.ndarray, "65"]
-    """Items by fvu."""
+    """Items by fvu, in steps of 1/32 from 0 to 2, the last for 2 and above."""
+    fvu: MeanCounts = MeanCounts()
+    l0: MeanCounts = MeanCounts()
+    null: Null | None = None
+    """How far quiet windows lie from this profile; only of a reference."""
 
     @classmethod
     def empty(cls, num_concepts: int, k: int) -> StreamProfile:
-        """Counts of no items."""
+        """Sums over no items."""
         return cls(
-            0,
-            np.zeros(num_concepts, np.uint32),
+            FireCounts.empty(num_concepts),
             np.zeros(num_concepts, np.float64),
             np.zeros(k + 1, np.uint32),
             np.zeros(FVU_BINS, np.uint32),
         )
 
-    def counting(self, codes: Codes) -> StreamProfile:
-        """These counts and those of `codes` together."""
+    @classmethod
+    def of(cls, codes: Codes, block_N: Int64[np.ndarray, "N"], num_concepts: int) -> StreamProfile:
+        """Sums over items whose blocks (clients, stretches of time) have these numbers."""
         active_NK = codes.indices_NK != PAD
-        fired_M, values_M = codes.indices_NK[active_NK], codes.values_NK[active_NK]
-        num_concepts, num_l0 = len(self.fires_C), len(self.l0_K1)
-        bins_N = np.clip(codes.fvu_N / FVU_STEP, 0, FVU_BINS - 1).astype(np.int64)
-        l0_N = active_NK.sum(1)
-        return StreamProfile(
-            self.items + len(codes.fvu_N),
-            self.fires_C + np.bincount(fired_M, minlength=num_concepts).astype(np.uint32),
-            self.value_sums_C + np.bincount(fired_M, values_M, minlength=num_concepts),
-            self.l0_K1 + np.bincount(l0_N, minlength=num_l0).astype(np.uint32),
-            self.fvu_B + np.bincount(bins_N, minlength=FVU_BINS).astype(np.uint32),
+        values_C = np.bincount(
+            codes.indices_NK[active_NK], codes.values_NK[active_NK], minlength=num_concepts
         )
+        l0_N = active_NK.sum(1)
+        fvu_N = np.clip(codes.fvu_N.astype(np.float64), 0, MOST_FVU)
+        bins_N = (fvu_N[np.isfinite(fvu_N)] / FVU_STEP).astype(np.int64)
+        return cls(
+            FireCounts.of_codes(codes, block_N, num_concepts),
+            values_C.astype(np.float64),
+            np.bincount(l0_N, minlength=active_NK.shape[1] + 1).astype(np.uint32),
+            np.bincount(bins_N, minlength=FVU_BINS).astype(np.uint32),
+            MeanCounts.of(fvu_N, block_N),
+            MeanCounts.of(l0_N.astype(np.float64), block_N),
+        )
+
+    def __add__(self, other: StreamProfile) -> StreamProfile:
+        """Both together; their blocks are different ones. Has no null: that is measured anew."""
+        return StreamProfile(
+            self.fires + other.fires,
+            self.value_sums_C + other.value_sums_C,
+            self.l0_K1 + other.l0_K1,
+            self.fvu_B + other.fvu_B,
+            self.fvu + other.fvu,
+            self.l0 + other.l0,
+        )
+
+    @property
+    def items(self) -> int:
+        """N."""
+        return self.fires.items
 
     @property
     def rates_C(self) -> Float64[np.ndarray, "C"]:
         """Share of the items in which each concept is active; 0 without items."""
-        return self.fires_C / max(self.items, 1)
+        return self.fires.fires_C / max(self.items, 1)
 
 
-def write_profile(path: Path, profile: Mapping[str, StreamProfile]) -> None:
-    """Writes the counts of every stream into one file."""
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is kept of the codes of a dictionary's streams."""
+
+    dictionary: str
+    """`name@version`."""
+    streams: Mapping[str, StreamProfile]
+    agreement: Mapping[str, MeanCounts] = field(default_factory=dict[str, MeanCounts])
+    """By "a|b": Jaccard of the two streams' supports, over items that both encoded alone."""
+
+    def __add__(self, other: Profile) -> Profile:
+        """Both together. Raises `ArtifactError` where they are of different dictionaries."""
+        if (self.dictionary, list(self.streams)) != (other.dictionary, list(other.streams)):
+            raise ArtifactError(
+                f"profiles of {self.dictionary} ({', '.join(self.streams)}) and "
+                f"{other.dictionary} ({', '.join(other.streams)}) do not add up; profile both "
+                "with the same dictionary"
+            )
+        pairs = {**self.agreement, **other.agreement}
+        return Profile(
+            self.dictionary,
+            {name: self.streams[name] + other.streams[name] for name in self.streams},
+            {
+                pair: self.agreement.get(pair, MeanCounts())
+                + other.agreement.get(pair, MeanCounts())
+                for pair in pairs
+            },
+        )
+
+
+def jaccard(a: Codes, b: Codes) -> Float64[np.ndarray, "N"]:
+    """Of the two supports of each item; NaN where both are empty."""
+    same_NKK = (a.indices_NK[:, :, None] == b.indices_NK[:, None, :]) & (
+        a.indices_NK[:, :, None] != PAD
+    )
+    shared_N = same_NKK.sum((1, 2))
+    either_N = (a.indices_NK != PAD).sum(1) + (b.indices_NK != PAD).sum(1) - shared_N
+    with np.errstate(invalid="ignore"):
+        return shared_N / either_N
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """Writes a profile into one file."""
     tensors: dict[str, np.ndarray] = {}
-    for name, stream in profile.items():
-        tensors[f"{name}.items"] = np.array([stream.items], np.uint32)
-        tensors[f"{name}.fires"] = stream.fires_C
-        tensors[f"{name}.value_sums"] = stream.value_sums_C
-        tensors[f"{name}.l0"] = stream.l0_K1
-        tensors[f"{name}.fvu"] = stream.fvu_B
-    save_file(tensors, path, metadata={"schema": SCHEMA})
+    for name, stream in profile.streams.items():
+        for f in fields(FireCounts):
+            tensors[f"{name}.fires.{f.name}"] = _narrow(np.asarray(getattr(stream.fires, f.name)))
+        tensors[f"{name}.value_sums"] = stream.value_sums_C.astype(np.float32)
+        tensors[f"{name}.l0_items"] = stream.l0_K1
+        tensors[f"{name}.fvu_items"] = stream.fvu_B
+        tensors[f"{name}.fvu"] = _mean_array(stream.fvu)
+        tensors[f"{name}.l0"] = _mean_array(stream.l0)
+        if stream.null is not None:
+            tensors[f"{name}.null.sizes"] = stream.null.sizes_W
+            tensors[f"{name}.null.quantiles"] = stream.null.quantiles_WQ
+    for pair, counts in profile.agreement.items():
+        tensors[f"agreement.{pair}"] = _mean_array(counts)
+    about = {
+        "schema": SCHEMA,
+        "dictionary": profile.dictionary,
+        "streams": list(profile.streams),
+        "pairs": list(profile.agreement),
+    }
+    # one key: safetensors writes several in any order, and equal profiles shall be equal files
+    save_file(tensors, path, metadata={ABOUT: json.dumps(about)})
 
 
-def read_profile(path: Path) -> dict[str, StreamProfile]:
-    """The counts by stream. Raises `ArtifactError` for an unknown schema or a broken file."""
+def read_profile(path: Path) -> Profile:
+    """Raises `ArtifactError` for an unknown schema or a broken file."""
     try:
         opened: Any = safe_open(path, "numpy")
         with opened as file:
-            schema = cast("dict[str, str]", file.metadata() or {}).get("schema")
+            metadata = cast("dict[str, str]", file.metadata() or {})
+            about = json.loads(metadata.get(ABOUT, "{}"))
             tensors: dict[str, np.ndarray] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}; export the run again") from error
-    if schema != SCHEMA:
-        raise ArtifactError(f"{path} has schema {schema!r}; this Koine reads {SCHEMA!r}")
-    return {
-        name: StreamProfile(
-            int(tensors[f"{name}.items"][0]),
-            tensors[f"{name}.fires"],
-            tensors[f"{name}.value_sums"],
-            tensors[f"{name}.l0"],
-            tensors[f"{name}.fvu"],
+    if about.get("schema") != SCHEMA:
+        raise ArtifactError(
+            f"{path} has schema {about.get('schema')!r}; this Koine reads {SCHEMA!r}"
         )
-        for name in (key.removesuffix(".items") for key in tensors if key.endswith(".items"))
-    }
+    try:
+        return Profile(
+            about["dictionary"],
+            {name: _stream(tensors, name) for name in about["streams"]},
+            {pair: _mean(tensors[f"agreement.{pair}"]) for pair in about["pairs"]},
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path} is no whole profile ({error!r}); make it again") from error
+
+
+def _stream(tensors: Mapping[str, np.ndarray], name: str) -> StreamProfile:
+    counts: dict[str, Any] = {}
+    for f in fields(FireCounts):
+        array = tensors[f"{name}.fires.{f.name}"]
+        if array.ndim == 0:
+            counts[f.name] = int(array)
+        else:
+            wide = f.name in ("fire_squares_C", "fire_items_C")
+            counts[f.name] = array.astype(np.uint64 if wide else np.uint32)
+    null = None
+    if f"{name}.null.sizes" in tensors:
+        null = Null(tensors[f"{name}.null.sizes"], tensors[f"{name}.null.quantiles"])
+    return StreamProfile(
+        FireCounts(**counts),
+        tensors[f"{name}.value_sums"].astype(np.float64),
+        tensors[f"{name}.l0_items"],
+        tensors[f"{name}.fvu_items"],
+        _mean(tensors[f"{name}.fvu"]),
+        _mean(tensors[f"{name}.l0"]),
+        null,
+    )
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    largest = int(array.max(initial=0))
+    return array.astype(next(w for w in _WIDTHS if largest <= np.iinfo(w).max))
+
+
+def _mean_array(counts: MeanCounts) -> np.ndarray:
+    return np.array([getattr(counts, f.name) for f in fields(MeanCounts)], np.float64)
+
+
+def _mean(array: np.ndarray) -> MeanCounts:
+    items, blocks, squares, *sums = array.tolist()
+    return MeanCounts(int(items), int(blocks), int(squares), *sums)

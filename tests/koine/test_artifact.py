@@ -208,7 +208,7 @@ def test_the_manifest_reads_back_as_it_was_written(tiny_artifact: Artifact) -> N
 
 def test_concepts_are_numbered_and_carry_their_rates(tiny_artifact: Artifact) -> None:
     concepts = read_concepts(tiny_artifact.file("concepts.jsonl"))
-    profile = read_profile(tiny_artifact.file("profile/reference.safetensors"))
+    profile = read_profile(tiny_artifact.file("profile/reference.safetensors")).streams
     assert [concept.id for concept in concepts] == list(range(64))
     assert {concept.status for concept in concepts} == {"unnamed"}
     for name, stream in profile.items():

@@ -18,12 +18,13 @@ from koine.artifact import Artifact, is_artifact, sha256_file
 from koine.concepts import Concept, write_concepts
 from koine.errors import ExportError
 from koine.heads import Heads
-from koine.profile import StreamProfile, write_profile
+from koine.profile import Profile, StreamProfile, write_profile
 from koine.sessions import CPU
 from koine.streams import StreamSpec, TextPreprocess
 from koine.types import ActsND, PresentNS
 from training.activations.files import fsync_file
 from training.export.card import model_card
+from training.export.counted import Counted
 from training.export.head import CodeRule, HeadWeights, head_file, write_heads
 
 WriteBackbone = Callable[[Path], None]
@@ -94,10 +95,10 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
     write_heads(folder, draft.weights, draft.k, shared=draft.shared, rule=draft.rule)
     _write_decoders(folder / m.DECODERS, draft.weights)
     streams = tuple(_write_stream(folder, draft, name) for name in draft.specs)
-    profile = _profile(folder, draft)
+    profile = _profile(folder, draft, f"{draft.name}@{draft.version}")
     (folder / m.PROFILE).parent.mkdir()
     write_profile(folder / m.PROFILE, profile)
-    write_concepts(folder / m.CONCEPTS, _concepts(profile))
+    write_concepts(folder / m.CONCEPTS, _concepts(profile.streams))
     manifest = m.Manifest(
         name=draft.name,
         version=draft.version,
@@ -111,7 +112,7 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
         metrics=dict(draft.metrics),
         created=datetime.now(UTC).replace(microsecond=0),
     )
-    (folder / m.CARD).write_text(model_card(manifest, profile), encoding="utf-8")
+    (folder / m.CARD).write_text(model_card(manifest, profile.streams), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": _entries(folder)})
     (folder / m.MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Artifact.open(folder)
@@ -161,19 +162,19 @@ def _write_decoders(path: Path, weights: Mapping[str, HeadWeights]) -> None:
     save_file(tensors, path)
 
 
-def _profile(folder: Path, draft: Draft) -> dict[str, StreamProfile]:
+def _profile(folder: Path, draft: Draft, title: str) -> Profile:
+    """Of the reference items, each a block of its own: nobody knows which of them are alike."""
     heads = Heads(
         folder,
         {name: head_file(name) for name in draft.weights},
         {name: w.d_in for name, w in draft.weights.items()},
         [CPU],
     )
-    profile = {name: StreamProfile.empty(_num_concepts(draft), draft.k) for name in draft.weights}
+    counted = Counted(list(draft.weights), _num_concepts(draft), draft.k)
     for batch in draft.reference:
-        for column, (name, acts_ND) in enumerate(batch.acts.items()):
-            present_ND = acts_ND[batch.present_NS[:, column]]
-            profile[name] = profile[name].counting(heads.independent(name, present_ND))
-    return profile
+        codes = {name: heads.independent(name, acts) for name, acts in batch.acts.items()}
+        counted.add(codes, batch.present_NS)
+    return counted.profile(title)
 
 
 def _concepts(profile: Mapping[str, StreamProfile]) -> list[Concept]:

@@ -75,11 +75,8 @@ def _stream_row(stream: ArtifactStream) -> str:
 
 
 def _profile_row(name: str, profile: StreamProfile) -> str:
-    items = max(profile.items, 1)
-    active = float(profile.fires_C.sum()) / items
-    steps = [(i + 0.5) / 32 for i in range(len(profile.fvu_B))]
-    fvu = sum(step * int(count) for step, count in zip(steps, profile.fvu_B, strict=True)) / items
-    fires = int((profile.fires_C > 0).sum())
+    fires = int((profile.rates_C > 0).sum())
+    active, fvu = profile.l0.mean, profile.fvu.mean
     return f"| {name} | {profile.items:,} | {fires:,} | {active:.1f} | {fvu:.3f} |"
 
 

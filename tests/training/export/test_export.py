@@ -95,7 +95,7 @@ def test_the_profile_counts_the_training_items_that_have_the_stream(
     koine_run: Path, store: ActivationStore, tmp_path: Path
 ) -> None:
     export(koine_run, tmp_path / "a")
-    profile = read_profile(tmp_path / "a" / PROFILE)
+    profile = read_profile(tmp_path / "a" / PROFILE).streams
     train = store.split("train")
     batch = store.gather(train)
     model = load_model(koine_run)
@@ -107,7 +107,7 @@ def test_the_profile_counts_the_training_items_that_have_the_stream(
         fires = np.bincount(
             wanted.indices_NK[wanted.values_NK > 0].numpy(), minlength=model.config.num_concepts
         )
-        assert profile[name].fires_C.tolist() == fires.tolist()
+        assert profile[name].fires.fires_C.tolist() == fires.tolist()
     assert profile["other"].items < len(train)
     concepts = read_concepts(tmp_path / "a" / "concepts.jsonl")
     assert concepts[0].rate["image"] == pytest.approx(profile["image"].rates_C[0])
@@ -118,7 +118,7 @@ def test_a_large_store_is_profiled_on_an_even_sample(
 ) -> None:
     monkeypatch.setattr(build, "PROFILE_ROWS", 50)
     export(koine_run, tmp_path / "a")
-    assert read_profile(tmp_path / "a" / PROFILE)["image"].items == 50
+    assert read_profile(tmp_path / "a" / PROFILE).streams["image"].items == 50
 
 
 def test_exporting_twice_gives_the_same_files(koine_run: Path, tmp_path: Path) -> None:
