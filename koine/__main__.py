@@ -1,4 +1,4 @@
-"""`python -m koine <command>`: look at an artifact, check it, encode files with it.
+"""`python -m koine <command>`: look at an artifact, check it, encode files with it, compare codes.
 
 Exit 0: done; 2: bad usage or input, a damaged artifact; 1: any other failure.
 """
@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from koine.artifact import Artifact
+from koine.artifact import Artifact, is_artifact
+from koine.concepts import concept_labels, read_concepts
 from koine.errors import ArtifactError, EncoderError, InputError, KoineError
-from koine.manifest import PROFILE, ArtifactStream, Manifest
+from koine.manifest import CONCEPTS, PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
 
+DRIFT_INPUT = "an artifact, a profile's file, or a .parquet of codes that `encode` wrote"
 USAGE_ERRORS = (InputError, ArtifactError, EncoderError)
 
 
@@ -72,6 +74,26 @@ def encode(args: argparse.Namespace) -> int:
     return 0 if counts.encoded or not counts.failed else 2
 
 
+def drift(args: argparse.Namespace) -> int:
+    """Compares two sets of codes, in words."""
+    from koine.drift.compare import compare
+    from koine.drift.offline import load_profile
+    from koine.drift.report import as_json, as_text
+    from koine.drift.verdict import DriftConfig
+
+    named = args.artifact or (args.reference if is_artifact(args.reference) else None)
+    artifact = Artifact.open(named, verify=False) if named else None
+    found = compare(
+        load_profile(args.reference, artifact), load_profile(args.window, artifact), DriftConfig()
+    )
+    labels = concept_labels(read_concepts(artifact.file(CONCEPTS))) if artifact else {}
+    print(as_text(found, labels, args.most))
+    if args.json is not None:
+        args.json.write_text(as_json(found, labels), encoding="utf-8")
+    drifted = any(v.state == "drift" for v in found.streams.values())
+    return 1 if args.fail_on_drift and drifted else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m koine", description="Use an artifact without a service."
@@ -87,6 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     encoding.add_argument("--stream", action="append", help="only this stream; may be repeated")
     encoding.add_argument("--mode", choices=("independent", "joint"), default="independent")
     encoding.add_argument("--threads", type=int, default=0, help="per graph; 0: all cores")
+    comparing = commands.add_parser(
+        "drift", help="compare two sets of codes", description="What changed, concept by concept."
+    )
+    comparing.add_argument("reference", type=Path, metavar="REFERENCE", help=DRIFT_INPUT)
+    comparing.add_argument(
+        "window", type=Path, metavar="WINDOW", help="the same, of what came later"
+    )
+    comparing.add_argument("--artifact", type=Path, help="the dictionary that made the codes")
+    comparing.add_argument("--json", type=Path, help="file for everything that was found")
+    comparing.add_argument("--most", type=int, default=20, help="concepts listed a stream")
+    comparing.add_argument(
+        "--fail-on-drift", action="store_true", help="exit 1 where there is drift"
+    )
+    comparing.set_defaults(run=drift)
     return parser
 
 

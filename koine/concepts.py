@@ -81,3 +81,8 @@ def read_concepts(path: Path) -> list[Concept]:
             raise ArtifactError(f"{path} line {number + 1} holds concept {concept.id}")
         concepts.append(concept)
     return concepts
+
+
+def concept_labels(concepts: Sequence[Concept]) -> dict[int, str]:
+    """Label by id, of those that have one."""
+    return {concept.id: concept.label for concept in concepts if concept.label is not None}

@@ -15,7 +15,8 @@ import numpy as np
 from koine.drift.changes import ChangeConfig, Changes, concept_changes
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts, mean_change
-from koine.drift.nulls import Null, js_distance
+from koine.drift.nulls import js_distance
+from koine.profile import StreamProfile
 
 State = Literal["ok", "drift", "insufficient_data", "no_reference"]
 
@@ -37,14 +38,6 @@ class DriftConfig:
     """The same of the mean number of active concepts, as a share of the reference's."""
     least_agreement_shift: float = 0.03
     """The same of the mean Jaccard of two streams of the same items."""
-
-
-class StreamCounts(NamedTuple):
-    """What a verdict is made from."""
-
-    fires: FireCounts
-    fvu: MeanCounts
-    l0: MeanCounts
 
 
 class ChangedConcept(NamedTuple):
@@ -86,11 +79,11 @@ class Verdict(NamedTuple):
     concepts: tuple[ChangedConcept, ...]
     """Largest change first, by the interval's end nearer to none."""
     statistics: tuple[Statistic, ...]
+    changes: Changes | None
+    """Of every concept, None where there is no verdict."""
 
 
-def judge(
-    then: StreamCounts | None, now: StreamCounts, null: Null | None, config: DriftConfig
-) -> Verdict:
+def judge(then: StreamProfile | None, now: StreamProfile, config: DriftConfig) -> Verdict:
     """The verdict on a stream's window. Pure: the same counts give the same verdict."""
     items, blocks = now.fires.items, now.fires.blocks
     if then is None or not then.fires.items:
@@ -103,7 +96,7 @@ def judge(
         return _none("insufficient_data", reason, items, blocks)
     changes = concept_changes(then.fires, now.fires, config.changes)
     dispersion = _mean_dispersion(changes, now.fires)
-    statistics = tuple(_statistics(then, now, null, dispersion, config))
+    statistics = tuple(_statistics(then, now, dispersion, config))
     concepts = _changed(changes, then.fires, now.fires)
     drifted = [one.name for one in statistics if one.drifted]
     state: State = "drift" if concepts or drifted else "ok"
@@ -111,7 +104,15 @@ def judge(
     parts += [f"{name} moved" for name in drifted]
     reason = " and ".join(parts) or "nothing changed beyond chance"
     return Verdict(
-        state, reason, items, blocks, dispersion, int(changes.tested_C.sum()), concepts, statistics
+        state,
+        reason,
+        items,
+        blocks,
+        dispersion,
+        int(changes.tested_C.sum()),
+        concepts,
+        statistics,
+        changes,
     )
 
 
@@ -121,7 +122,7 @@ def agreement_statistic(then: MeanCounts, now: MeanCounts, config: DriftConfig) 
 
 
 def _none(state: State, reason: str, items: int, blocks: int) -> Verdict:
-    return Verdict(state, reason, items, blocks, math.nan, 0, (), ())
+    return Verdict(state, reason, items, blocks, math.nan, 0, (), (), None)
 
 
 def _mean_dispersion(changes: Changes, now: FireCounts) -> float:
@@ -130,7 +131,7 @@ def _mean_dispersion(changes: Changes, now: FireCounts) -> float:
 
 
 def _statistics(
-    then: StreamCounts, now: StreamCounts, null: Null | None, dispersion: float, config: DriftConfig
+    then: StreamProfile, now: StreamProfile, dispersion: float, config: DriftConfig
 ) -> Sequence[Statistic]:
     each = config.statistics_error / 3
     least_l0 = config.least_l0_shift * then.l0.mean
@@ -138,12 +139,12 @@ def _statistics(
         _moved("fvu", then.fvu, now.fvu, config.least_fvu_shift, each),
         _moved("l0", then.l0, now.l0, least_l0, each),
     ]
-    if null is not None:
+    if then.null is not None:
         distance = js_distance(
             then.fires.fires_C.astype(np.float64), now.fires.fires_C.astype(np.float64)
         )
         # blocks make the window as noisy as a smaller one
-        threshold = null.quantile(now.fires.items / dispersion, 0.99)
+        threshold = then.null.quantile(now.fires.items / dispersion, 0.99)
         found.append(
             Statistic("js_distance", 0.0, distance, math.nan, threshold, distance > threshold)
         )
