@@ -73,7 +73,7 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
     p_C = np.minimum(1.0, 2 * np.minimum(_rise(a, b), _rise(b, a)))
     tested_C = then.fires_C.astype(np.int64) + now.fires_C >= config.least_fires
     p_C = np.where(tested_C, p_C, 1.0)
-    q_C = _adjusted(p_C, tested_C)
+    q_C = q_values(p_C, tested_C)
     ratio_C = ((now.fires_C + 0.5) / now.items) / ((then.fires_C + 0.5) / then.items)
     far_C = np.abs(np.log(ratio_C)) >= np.log(config.least_ratio)
     changed_C = tested_C & far_C & (q_C <= config.false_discoveries)
@@ -124,7 +124,7 @@ def _tail(
     return np.where(some_C, tail_C, 1.0)
 
 
-def _adjusted(p_C: np.ndarray, tested_C: np.ndarray) -> np.ndarray:
+def q_values(p_C: np.ndarray, tested_C: np.ndarray) -> np.ndarray:
     """Benjamini and Hochberg's q-values of what was tested, 1 elsewhere."""
     q_C = np.ones_like(p_C)
     places_M = np.flatnonzero(tested_C)

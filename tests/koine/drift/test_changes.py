@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from koine.drift.changes import ChangeConfig, _adjusted, _tail, concept_changes
+from benchmarks.monitoring.traffic import long_tailed_rates, traffic
+from koine.drift.changes import ChangeConfig, _tail, concept_changes, q_values
 from koine.drift.counts import FireCounts
-from tests.koine.drift.traffic import long_tailed_rates, traffic
 
 CONFIG = ChangeConfig()
 RATES_C = long_tailed_rates(2000, 3)
@@ -27,7 +27,7 @@ def test_q_values_are_benjamini_and_hochbergs() -> None:
     p_C = np.array([0.01, 0.9, 0.02, 0.04, 0.5])
     tested_C = np.array([True, True, True, True, False])
     expected = [0.04, 0.9, 0.04, 0.04 * 4 / 3, 1]
-    assert _adjusted(p_C, tested_C).tolist() == pytest.approx(expected)
+    assert q_values(p_C, tested_C).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.02])

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.monitoring.traffic import long_tailed_rates, traffic
 from koine.__main__ import main
 from koine.artifact import Artifact
 from koine.drift.compare import compare
@@ -19,7 +20,6 @@ from koine.drift.report import as_json, as_text
 from koine.drift.verdict import DriftConfig
 from koine.errors import RequestError
 from koine.profile import Profile, StreamProfile, write_profile
-from tests.koine.drift.traffic import long_tailed_rates, traffic
 
 CONFIG = DriftConfig()
 RATES_C = long_tailed_rates(300, 3)

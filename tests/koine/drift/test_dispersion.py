@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.monitoring.traffic import long_tailed_rates, traffic
 from koine.drift.counts import FireCounts
 from koine.drift.dispersion import correlation, design_effect
-from tests.koine.drift.traffic import long_tailed_rates, traffic
 
 RATES_C = long_tailed_rates(500, 0)
 

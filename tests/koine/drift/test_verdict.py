@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.monitoring.traffic import long_tailed_rates, traffic
 from koine.drift.alarm import AlarmConfig, alarm
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts
 from koine.drift.verdict import DriftConfig, State, agreement_statistic, judge
 from koine.drift.words import interval, sentence
 from koine.profile import StreamProfile
-from tests.koine.drift.traffic import long_tailed_rates, traffic
 
 CONFIG = DriftConfig()
 RATES_C = long_tailed_rates(500, 3)
