@@ -26,7 +26,7 @@ class Evidence(Spec):
     stream: str
     term: str
     score: float
-    """By the route's measure: cosine, or correlation."""
+    """By the route's measure: correlation (firing), or standard deviations above other terms'."""
 
 
 class Exemplar(Spec):
@@ -51,7 +51,7 @@ class Concept(Spec):
     source: str | None = None
     """What gave the label: the routes that agree, joined by `+`."""
     score: float | None = None
-    """How well the routes agree on the label, 0 to 1."""
+    """Chance that the label is right, 0 to 1, as it was found to be on held-out items."""
     rate: dict[str, float] = {}
     """Share of the reference items in which it is active, per stream, encoded independently."""
     purity: dict[str, float] = {}

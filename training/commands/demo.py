@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from koine.concepts import read_concepts
 from koine.errors import TrainingError
+from koine.manifest import CONCEPTS
 from training.demo.corpus import CORPUS_SEED, write_corpus
 from training.demo.server import DemoServer
 from training.demo.tour import show_answers
 
-HELP = "extract, fit, evaluate, export, serve and ask, on the built-in corpus"
+HELP = "extract, fit, evaluate, name, export, serve and ask, on the built-in corpus"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,18 +39,24 @@ def run(args: argparse.Namespace) -> None:
     _command("extract", "--recipe", "demo", "--data", str(corpus), "--out", str(store))
     _command("fit", "--recipe", "demo", "--store", str(store), "--out", str(fitted))
     _command("evaluate", str(fitted))
+    _command("name", str(fitted), "--data", str(corpus))
     artifact = out / "artifact"
     if not artifact.exists():
         _command("export", str(fitted), "--name", "demo", "--out", str(artifact))
     _say(f"made in {time.monotonic() - started:.0f} s; serve {artifact} on port {args.port}")
     with DemoServer(artifact, args.port, out / "server.log") as server:
-        show_answers(server.url, corpus, store)
+        show_answers(server.url, corpus, store, _labels(artifact))
         print(f"\nreport         {fitted / 'report.html'}")
         print(f"API docs       {server.url}/docs")
         print(f"from scenes to answers: {time.monotonic() - started:.0f} s", flush=True)
         if os.environ.get("DEMO_EXIT") != "1":
             print("The server stays up; Ctrl-C stops it.", flush=True)
             _wait(server.alive)
+
+
+def _labels(artifact: Path) -> dict[int, str]:
+    named = read_concepts(artifact / CONCEPTS)
+    return {concept.id: concept.label for concept in named if concept.label is not None}
 
 
 def _say(line: str) -> None:

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", default="1", help="version of the dictionary; default: 1")
     parser.add_argument("--encoders", type=Path, help="folder of encoder weights")
     parser.add_argument("--store", type=Path, help="activation store; default: the run's")
+    parser.add_argument("--names", type=Path, help="what `name` wrote; default: RUN/names")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
         version=args.version,
         encoders=args.encoders,
         store=args.store,
+        names=args.names,
     )
     for parity in exported.parity:
         print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from training.activations.store import ActivationStore
 TOP_SHOWN = 5
 
 
-def show_answers(url: str, corpus: Path, store_path: Path) -> None:
-    """An image, a text, an image with its text selected jointly, and activations."""
+def show_answers(url: str, corpus: Path, store_path: Path, labels: Mapping[int, str]) -> None:
+    """An image, a text, an image with its text selected jointly, and activations.
+
+    Concepts are shown by their label, where they have one, else by their number.
+    """
     store = ActivationStore.open(store_path, verify=False)
     row_number = int(store.split("test")[0])
     row = store.row(row_number)
@@ -35,9 +39,9 @@ def show_answers(url: str, corpus: Path, store_path: Path) -> None:
     joint = encode(url, together, "joint")
     print(f"answers of {independent['dictionary']}:")
     for result in independent["results"]:
-        _print_result(result, "independent")
+        _print_result(result, "independent", labels)
     for result in joint["results"]:
-        _print_result(result, "joint")
+        _print_result(result, "joint", labels)
 
 
 def encode(url: str, inputs: list[dict[str, Any]], mode: str) -> dict[str, Any]:
@@ -58,13 +62,13 @@ def _image_file(corpus: Path, row_id: str) -> Path:
     raise FileNotFoundError(f"no image of row {row_id!r} in {corpus}")
 
 
-def _print_result(result: dict[str, Any], mode: str) -> None:
+def _print_result(result: dict[str, Any], mode: str, labels: Mapping[int, str]) -> None:
     if "error" in result:
         print(f"  {result['id']}: {result['error']['title']}: {result['error']['detail']}")
         return
     for stream, codes in result["codes"].items():
         strongest = zip(codes["indices"][:TOP_SHOWN], codes["values"][:TOP_SHOWN], strict=True)
-        shown = "  ".join(f"{index}:{value:.2f}" for index, value in strongest)
+        shown = ", ".join(f"{labels.get(c, f'#{c}')} {value:.2f}" for c, value in strongest)
         print(
             f"  {result['id']:13} {mode:11} {stream:11} {len(codes['indices']):3} concepts, "
             f"fvu {codes['fvu']:.2f}   {shown}"

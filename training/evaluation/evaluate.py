@@ -82,8 +82,8 @@ class OpenRun(NamedTuple):
 def open_run(run: Path, store_path: Path | None, verify: bool) -> OpenRun:
     """Raises RequestError for an unfinished run, DataError where the store has gone, has changed
     or has no test rows."""
-    record, config = _read_run(run)
-    store = _open_store(store_path or Path(record["store"]), record, verify)
+    record, config = read_run(run)
+    store = open_store(store_path or Path(record["store"]), record, verify)
     if len(store.split("test")) == 0:
         raise DataError(
             f"`{store.path}` has no `test` rows to evaluate on: "
@@ -108,7 +108,7 @@ def _main(measured: dict[Mode, dict[str, Any]]) -> dict[Mode, dict[str, Any]]:
     return measured
 
 
-def _read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
+def read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
     for name in (RECORD, CONFIG):
         if not (run / name).is_file():
             raise RequestError(
@@ -119,7 +119,7 @@ def _read_run(run: Path) -> tuple[dict[str, Any], FitConfig]:
     return record, FitConfig.from_json(json.loads((run / CONFIG).read_text())["fit"])
 
 
-def _open_store(path: Path, record: dict[str, Any], verify: bool) -> ActivationStore:
+def open_store(path: Path, record: dict[str, Any], verify: bool) -> ActivationStore:
     if not path.is_dir():
         raise DataError(
             f"the run's activation store `{path}` is not there: "

@@ -26,6 +26,7 @@ from training.activations.files import fsync_file
 from training.export.card import model_card
 from training.export.counted import Counted
 from training.export.head import CodeRule, HeadWeights, head_file, write_heads
+from training.naming.names import Names
 
 WriteBackbone = Callable[[Path], None]
 """Writes an ONNX graph (and its data file, if any) at the path given."""
@@ -61,6 +62,8 @@ class Draft:
     metrics: Mapping[str, float]
     rule: CodeRule | None = None
     """Goes with weights that have a selector."""
+    names: Names | None = None
+    """What `name` found of these weights' concepts."""
 
 
 @contextmanager
@@ -98,7 +101,10 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
     profile = _profile(folder, draft, f"{draft.name}@{draft.version}")
     (folder / m.PROFILE).parent.mkdir()
     write_profile(folder / m.PROFILE, profile)
-    write_concepts(folder / m.CONCEPTS, _concepts(profile.streams))
+    concepts = _concepts(profile.streams, draft.names)
+    write_concepts(folder / m.CONCEPTS, concepts)
+    if draft.names is not None and draft.names.thumbnails is not None:
+        shutil.copyfile(draft.names.thumbnails, folder / m.EXEMPLARS)
     manifest = m.Manifest(
         name=draft.name,
         version=draft.version,
@@ -112,7 +118,8 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
         metrics=dict(draft.metrics),
         created=datetime.now(UTC).replace(microsecond=0),
     )
-    (folder / m.CARD).write_text(model_card(manifest, profile.streams), encoding="utf-8")
+    card = model_card(manifest, profile.streams, concepts)
+    (folder / m.CARD).write_text(card, encoding="utf-8")
     manifest = manifest.model_copy(update={"files": _entries(folder)})
     (folder / m.MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Artifact.open(folder)
@@ -177,12 +184,16 @@ def _profile(folder: Path, draft: Draft, title: str) -> Profile:
     return counted.profile(title)
 
 
-def _concepts(profile: Mapping[str, StreamProfile]) -> list[Concept]:
+def _concepts(profile: Mapping[str, StreamProfile], names: Names | None) -> list[Concept]:
     rates = {name: stream.rates_C for name, stream in profile.items()}
     num_concepts = len(next(iter(rates.values())))
+    known = names.concepts if names else [Concept(id=c) for c in range(num_concepts)]
+    assert len(known) == num_concepts
     return [
-        Concept(id=c, rate={name: round(float(r[c]), 8) for name, r in rates.items()})
-        for c in range(num_concepts)
+        concept.model_copy(
+            update={"rate": {name: round(float(r[concept.id]), 8) for name, r in rates.items()}}
+        )
+        for concept in known
     ]
 
 

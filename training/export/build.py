@@ -30,6 +30,7 @@ from training.export.metrics import metrics_summary
 from training.export.parity import Parity, check_backbone, check_heads
 from training.export.samples import sample_images, sample_texts
 from training.model import AlignedDictionary
+from training.naming.names import read_names
 from training.recipes import RECIPES, Recipe
 from training.unit import unit
 
@@ -58,12 +59,14 @@ def export(
     version: str = "1",
     encoders: Path | None = None,
     store: Path | None = None,
+    names: Path | None = None,
 ) -> Exported:
     """Exports the dictionary of `run` to the directory `out`, replacing an artifact there.
 
     `name` defaults to the recipe's, `store` to the one that the run was fitted on; `encoders` is
-    the folder of encoder weights. Raises `ExportError` if torch and ONNX Runtime disagree, and
-    leaves `out` as it was.
+    the folder of encoder weights, `names` that of names (RUN/names where there are some). Raises
+    `ExportError` if torch and ONNX Runtime disagree or the names are of other weights; `out` is
+    then as it was.
     """
     record = _record(run)
     model = load_model(run)
@@ -71,8 +74,9 @@ def export(
     _check_store(acts, record, model)
     recipe = record["recipe"] or acts.manifest.plan.recipe
     specs = {spec.name: spec for spec in acts.streams}
+    found = read_names(run, names)
     with staged(out) as folder:
-        loaded = _load_encoders(specs, recipe, encoders)
+        loaded = load_encoders(specs, recipe, encoders)
         artifact = write_artifact(
             folder,
             Draft(
@@ -91,6 +95,7 @@ def export(
                 reference=_reference(acts),
                 training=_provenance(record, recipe),
                 metrics=metrics_summary(run),
+                names=found,
             ),
         )
         parity = _gate(artifact, model, acts, loaded)
@@ -158,7 +163,7 @@ def _check_store(
     assert tuple(spec.name for spec in store.streams) == model.streams
 
 
-def _load_encoders(
+def load_encoders(
     specs: Mapping[str, StreamSpec], recipe: str | None, folder: Path | None
 ) -> dict[str, Encoder]:
     """Encoders of the streams that have one; each must be the one that made the store."""

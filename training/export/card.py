@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from koine.concepts import Concept
 from koine.manifest import ArtifactStream, Manifest
 from koine.profile import StreamProfile
 
@@ -22,6 +24,10 @@ A dictionary of {num_concepts:,} concepts over {num_streams} stream(s); an item 
 Selection, independent: `{independent}`; joint: `{joint}`. A single stream's codes are always the
 independent ones. Joint codes share one support per item by construction: never read their overlap
 as agreement between streams.
+
+## Names
+
+{names}
 
 ## Reference statistics
 
@@ -49,7 +55,9 @@ KOINE_ARTIFACT=DIR bentoml serve service.app:ConceptService
 """
 
 
-def model_card(manifest: Manifest, profile: Mapping[str, StreamProfile]) -> str:
+def model_card(
+    manifest: Manifest, profile: Mapping[str, StreamProfile], concepts: Sequence[Concept]
+) -> str:
     """The Markdown text of the card. It names no date, so that equal runs give equal cards."""
     return _CARD.format(
         title=manifest.title,
@@ -60,6 +68,7 @@ def model_card(manifest: Manifest, profile: Mapping[str, StreamProfile]) -> str:
         streams="\n".join(_stream_row(stream) for stream in manifest.streams),
         independent=manifest.selection.independent,
         joint=manifest.selection.joint,
+        names=_names(concepts),
         profile="\n".join(_profile_row(name, p) for name, p in profile.items()),
         metrics=_metrics(manifest.metrics),
         provenance=_provenance(manifest),
@@ -78,6 +87,19 @@ def _profile_row(name: str, profile: StreamProfile) -> str:
     fires = int((profile.rates_C > 0).sum())
     active, fvu = profile.l0.mean, profile.fvu.mean
     return f"| {name} | {profile.items:,} | {fires:,} | {active:.1f} | {fvu:.3f} |"
+
+
+def _names(concepts: Sequence[Concept]) -> str:
+    named = [concept for concept in concepts if concept.label is not None]
+    if not named:
+        return "No concept has a name: the run was not named before this export."
+    sources = Counter(concept.source for concept in named)
+    found = ", ".join(f"{count:,} by {source}" for source, count in sources.most_common())
+    mean = sum(concept.score or 0 for concept in named) / len(named)
+    return (
+        f"{len(named):,} of {len(concepts):,} concepts have a name ({found}; mean score "
+        f"{mean:.2f}). They are proposals that nobody has looked at; the others fit no word well."
+    )
 
 
 def _metrics(metrics: Mapping[str, float]) -> str:
