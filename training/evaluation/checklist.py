@@ -213,7 +213,7 @@ def _share(report: Figures, part: str, whole: str) -> Measured:
     names = report["names"]
     if names is None:
         return Measured(None, note="no concept is named yet: run `name`")
-    if part == "confirmed" and names["checked"] == 0:
+    if part != "named" and names["checked"] == 0:
         return Measured(None, note="nobody has checked a name yet")
     alive = report["dictionary"]["num_concepts"] - report["independent"]["latents"]["dead"]
     total = {

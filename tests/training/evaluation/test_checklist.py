@@ -105,7 +105,10 @@ def test_people_decide_on_a_sample(report: dict[str, Any]) -> None:
     assert confirmed["low"] < 2 / 3 < confirmed["high"]
     nobody = copy.deepcopy(full)
     nobody["names"] |= {"checked": 0, "confirmed": 0}
-    assert asked(nobody, confirmed=0.5)["note"] == "nobody has checked a name yet"
+    for name in ("checked", "confirmed"):
+        line = asked(nobody, **{name: 0.5})
+        assert line["result"] == "not measured"
+        assert line["note"] == "nobody has checked a name yet"
 
 
 def with_names(report: dict[str, Any]) -> dict[str, Any]:
