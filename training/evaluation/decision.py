@@ -53,7 +53,7 @@ def decision(report: Figures) -> dict[str, Any]:
         "tally": {name: results.count(name) for name in SYMBOLS},
         "symbols": SYMBOLS,
         "sentences": sentences(report),
-        "checks": [{**line, **_line_texts(line)} for line in lines],
+        "checks": [{**line, **line_texts(line)} for line in lines],
         "matrix": _matrix(report),
         "rebuilt": _rebuilt(report),
         "overlaps": _overlaps(report),
@@ -89,21 +89,22 @@ def of_ten(share: float | None) -> str:
     return "–" if share is None else f"{10 * share:.1f}"
 
 
-def amount(value: float, unit: str, decimals: int = 0) -> str:
-    """A figure or threshold of the checklist as text; `decimals` are those of percentages."""
+def amount(value: float, unit: str, more: int = 0) -> str:
+    """A figure or threshold of the checklist as text, with `more` decimals than usual."""
     if unit == "%":
-        return f"{100 * value:.{decimals}f} %"
+        return f"{100 * value:.{more}f} %"
     if value == int(value):
         return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
+    return f"{value:.{2 + more}f}" if abs(value) < 10 else f"{value:,.{more}f}"
 
 
-def _line_texts(line: dict[str, Any]) -> dict[str, str]:
+def line_texts(line: dict[str, Any]) -> dict[str, str]:
+    """`found`, `between` and `wanted` of a line of the checklist, as text."""
     unit = line["unit"]
     figures = [line[key] for key in ("value", "low", "high") if line[key] is not None]
     # so near the threshold, a rounded figure may seem to lie on its other side
     near = any(0 < abs(figure - line["threshold"]) < 0.01 for figure in figures)
-    texts = [amount(figure, unit, decimals=int(near)) for figure in figures]
+    texts = [amount(figure, unit, more=int(near)) for figure in figures]
     found, between = texts[0] if texts else "–", " to ".join(texts[1:])
     wanted = f"{line['bound']} {amount(line['threshold'], unit)}"
     return {"found": found, "between": between, "wanted": wanted}
@@ -145,7 +146,9 @@ def _way_sentence(report: Figures) -> str:
         said.append(f"What stands in the way: {'; '.join(parts)}.")
     if missing:
         said.append(f"Not measured yet: {_names(missing)}.")
-    if not said:
+    if not lines:
+        said.append("No question was asked.")
+    elif not said:
         said.append(f"All {len(lines)} questions are answered as they should be.")
     if close:
         said.append(f"Close calls, which other items might decide otherwise: {_names(close)}.")
@@ -157,7 +160,7 @@ def _names(lines: list[dict[str, Any]]) -> str:
 
 
 def _against(line: dict[str, Any]) -> str:
-    texts = _line_texts(line)
+    texts = line_texts(line)
     return f"{texts['found']}, asked {texts['wanted']}"
 
 

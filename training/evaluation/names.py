@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from koine.concepts import Concept, Status, read_concepts
 from koine.errors import DataError
-from koine.manifest import CONCEPTS, EXEMPLARS
+from koine.manifest import CONCEPTS
 
 FOLDER = "names"
 WALL, FAILED = 12, 6
@@ -43,11 +43,6 @@ def read_names(folder: Path, num_concepts: int, *, needed: bool) -> list[Concept
             "it belongs to another run. Name this one again"
         )
     return concepts
-
-
-def thumbnails_of(folder: Path) -> Path:
-    """Where the pictures of the exemplars lie, if there are any."""
-    return folder / EXEMPLARS
 
 
 def label_of(concepts: list[Concept] | None, concept: int) -> str | None:

@@ -19,7 +19,7 @@ from markupsafe import escape
 from tests.training.evaluation.stores import write_store
 from tests.training.evaluation.test_checklist import with_names
 from training.configs import FitConfig
-from training.evaluation.decision import sentences
+from training.evaluation.decision import line_texts, sentences
 from training.evaluation.evaluate import evaluate
 from training.evaluation.page import page
 from training.evaluation.pictures import Pictures
@@ -120,6 +120,15 @@ def test_the_first_screen_answers(report: dict[str, Any]) -> None:
     shared = report["independent"]["overlap"]["mean"]
     assert f"another one sees {10 * shared:.1f} too, each looking alone" in first
     assert first.count("<figure>") == 3
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "shown"), [("%", 0.5004, "50.0 %"), ("%", 0.6, "60 %"), ("", 0.4996, "0.500")]
+)
+def test_a_figure_near_its_threshold_is_shown_closer(unit: str, value: float, shown: str) -> None:
+    line = {"unit": unit, "value": value, "low": None, "high": None}
+    texts = line_texts(line | {"threshold": 0.5, "bound": "at least"})
+    assert texts["found"] == shown
 
 
 def test_a_joint_figure_never_stands_alone(report: dict[str, Any]) -> None:
