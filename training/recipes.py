@@ -15,6 +15,46 @@ Source = Literal["captions-folder", "webdataset", "coco", "open-images"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Thresholds:
+    """What a dictionary must reach for a GO; None leaves a question out.
+
+    All figures of alignment are those of independent encoding, as in production.
+    """
+
+    items: float | None = 300.0
+    """Held-out items at least: with 300 a share is known to ± .06 (95 %)."""
+    agreement: float | None = 0.3
+    """Adjusted agreement at least, mean over pairs: at a Jaccard of .3 two streams share nearly
+    half of the concepts that they activate for an item."""
+    weakest_agreement: float | None = 0.15
+    """The same of the pair that agrees least: a mean can hide a stream that never joined."""
+    retrieval_of_raw: float | None = 0.8
+    """R@10 of codes at least, as a share of what a linear map between the raw activations
+    reaches: a dictionary that loses more than a fifth is no stand-in for them."""
+    own_fvu: float | None = 0.5
+    """Variance of a stream that its own codes may lose: above one half they leave out more than
+    they say."""
+    other_fvu: float | None = 0.9
+    """The same from another stream's codes; 1 is no better than always answering the mean."""
+    dead: float | None = 0.05
+    """Share of concepts that may never fire: they are paid for and say nothing."""
+    warnings: float | None = 0.0
+    """Warnings of the collapse guard that may stand: each says that the agreement is too cheap."""
+    named: float | None = 0.5
+    """Share of the concepts in use with a name: below one half, who opens a code meets more
+    numbers than words."""
+    checked: float | None = 0.1
+    """Share of the named concepts that a person has decided on: a tenth is a sample that tells
+    good names from bad ones. Nobody's check is no GO."""
+    confirmed: float | None = 0.8
+    """Share of the checked concepts that people verified or renamed, rather than rejected."""
+    over_controls: float | None = None
+    """Adjusted agreement above the best trained baseline's; needs `--controls`."""
+    items_per_second: float | None = None
+    """Of the slowest stream, on the machine that evaluates: only you know what you need."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """Everything between photographs and a fitted dictionary."""
 
@@ -28,6 +68,8 @@ class Recipe:
     """How the dictionary is fitted."""
     encoders: Path | None = None
     """Folder that relative weights are looked up in; the command line may name another."""
+    thresholds: Thresholds = Thresholds()
+    """What the report's checklist asks for."""
 
 
 def demo() -> Recipe:

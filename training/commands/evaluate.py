@@ -8,19 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from koine.errors import RequestError
+from koine.manifest import EXEMPLARS
 from training.checkpoint import CONFIG
 from training.evaluation.bench.bench import bench
 from training.evaluation.bench.plan import LR_GRID, BenchConfig
 from training.evaluation.bench.write import JSON_FILE as BENCH_JSON
 from training.evaluation.bench.write import MARKDOWN_FILE, PLOT_FILE, write_bench
-from training.evaluation.evaluate import evaluate
+from training.evaluation.checklist import QUESTIONS
+from training.evaluation.decision import verdict_line
+from training.evaluation.evaluate import evaluate, open_run
+from training.evaluation.names import FOLDER as NAMES
+from training.evaluation.pictures import NO_PICTURES, Pictures, pictures, source_of
+from training.evaluation.poc import PocConfig
 from training.evaluation.report import HTML_FILE, JSON_FILE, write_report
 from training.evaluation.summary import console
+from training.sources import Source
 
 HELP = "measure a run on held-out rows, joint and independent, beside an untrained control"
 BENCH_ONLY = (
     *("seeds", "lr_grid", "sweep_k", "sweep_num_concepts", "sweep_pre_code_weight"),
     "sweep_seeds",
+)
+REPORT_ONLY = (
+    *("threshold", "fail_on_no_go", "names", "artifact", "price_per_core_hour"),
+    *("data", "no_images"),
 )
 
 
@@ -45,7 +56,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify", action="store_true", help="skip the check of the store's SHA-256 hashes"
     )
+    _add_poc_arguments(parser)
     _add_bench_arguments(parser)
+
+
+def _add_poc_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the decision")
+    group.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="what the checklist asks, instead of the recipe's; `off` leaves a question out; names:"
+        f" {', '.join(QUESTIONS)}",
+    )
+    group.add_argument(
+        "--fail-on-no-go", action="store_true", help="exit with 1 where the verdict is NO-GO"
+    )
+    group.add_argument("--names", type=Path, help="folder that `name` wrote; default: RUN/names")
+    group.add_argument(
+        "--artifact", type=Path, help="exported artifact to time; default: RUN/artifact"
+    )
+    group.add_argument(
+        "--price-per-core-hour",
+        type=float,
+        metavar="N",
+        help="what a core costs an hour: the page then states prices per million items",
+    )
+    group.add_argument(
+        "--data", type=Path, help="the folder that `extract` read: shows pictures of items"
+    )
+    group.add_argument(
+        "--no-images",
+        action="store_true",
+        help="put no picture on the page; captions and ids stay",
+    )
 
 
 def _add_bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,23 +118,62 @@ def run(args: argparse.Namespace) -> None:
     if given:
         flag = given[0].replace("_", "-")
         raise RequestError(f"`--{flag}` belongs to `--bench`: add it, or leave the flag out")
+    source = _source(args)
     report = evaluate(
         args.run_dir,
         controls=args.controls,
         store_path=args.store,
         verify=not args.no_verify,
         device=args.device,
+        poc=PocConfig(
+            thresholds=_thresholds(args.threshold),
+            names=args.names,
+            artifact=args.artifact,
+            price_per_core_hour=args.price_per_core_hour,
+        ),
     )
     out = args.out or args.run_dir
     out.mkdir(parents=True, exist_ok=True)
-    write_report(out, report)
+    write_report(out, report, _pictures(args, report, source))
     print(console(report))
     print(f"\n{out / JSON_FILE} and {out / HTML_FILE}: {report['seconds']} s")
+    print(verdict_line(report))
+    if args.fail_on_no_go and report["checklist"]["verdict"] == "NO-GO":
+        raise SystemExit(1)
+
+
+def _thresholds(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise RequestError(f"`--threshold {text}` must be NAME=N, such as agreement=.3")
+        if name in found:
+            raise RequestError(f"`--threshold {name}` was given twice: give one")
+        found[name] = value
+    return found
+
+
+def _source(args: argparse.Namespace) -> Source | None:
+    """Where items' images are; a wrong folder is told before the work."""
+    if args.data is None or args.no_images:
+        return None
+    return source_of(open_run(args.run_dir, args.store, verify=False).store, args.data)
+
+
+def _pictures(args: argparse.Namespace, report: dict[str, Any], source: Source | None) -> Pictures:
+    if args.no_images:
+        return NO_PICTURES
+    return pictures(report, (args.names or args.run_dir / NAMES) / EXEMPLARS, source)
 
 
 def _bench(args: argparse.Namespace) -> None:
     if args.controls:
         raise RequestError("both `--controls` and `--bench` were given: a bench has the controls")
+    given = [name for name in REPORT_ONLY if getattr(args, name)]
+    if given:
+        flag = given[0].replace("_", "-")
+        raise RequestError(f"`--{flag}` belongs to the report: leave it or `--bench` out")
     out = args.out or args.run_dir / "bench"
     result = bench(
         args.run_dir,

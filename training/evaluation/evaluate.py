@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,14 @@ from training.configs import FitConfig
 from training.evaluation.controls import CONTROLS, baseline, baseline_config
 from training.evaluation.encoding import Dictionary
 from training.evaluation.figures import MAX_CANDIDATES, Rows, figures, rows_of
+from training.evaluation.poc import PocConfig, add_poc, prepared
 from training.evaluation.raw import raw_figures
 from training.initial import initial_model
 from training.model import AlignedDictionary
 from training.progress import progress
 
 SCHEMA = "koine.report/1"
+NOTHING_GIVEN = PocConfig()
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +39,25 @@ def evaluate(
     store_path: Path | None = None,
     verify: bool = True,
     device: str | None = None,
+    poc: PocConfig = NOTHING_GIVEN,
 ) -> dict[str, Any]:
-    """Measure a finished run on its store's held-out rows; keys in design.md, `report.json`.
+    """Measure a finished run on its store's held-out rows; keys in docs/report.md.
 
     The untrained control is always measured; `controls` fits and measures the others too.
     `store_path`: where the run's store lies now, if it has moved.
-    Raises RequestError for an unfinished run, DataError where the store has changed since or
-    has no test rows.
+    Raises RequestError for an unfinished run or an unknown threshold, DataError where the store
+    has changed since or has no test rows, or where names or artifact are another run's.
     """
     started = time.monotonic()
     record, config, store = open_run(run, store_path, verify)
     rows = rows_of(store)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(run)
+    given = prepared(run, record["recipe"], model.config, store, poc)
     measured = _measure(model, store, rows, device, "evaluate")
     report: dict[str, Any] = {
         "schema": SCHEMA,
+        "date": datetime.now(UTC).date().isoformat(),
         "dictionary": _dictionary(run, record, config, model, store),
         "data": data_facts(store, rows),
         **measured,
@@ -67,6 +73,7 @@ def evaluate(
         wanted = baseline_config(name, config)
         control = baseline(name, run / "controls" / name, store, wanted, device)
         report["controls"][name] = _main(_measure(control, store, rows, device, name))
+    add_poc(report, record, model, store, rows, given)
     report["seconds"] = round(time.monotonic() - started, 1)
     return report
 

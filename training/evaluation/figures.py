@@ -163,6 +163,8 @@ def _assembled(train: Firing, held_out: _HeldOut, label_names: tuple[str, ...]) 
         "active_jaccard": true,
         "active_jaccard_shuffled": shuffled,
         "active_jaccard_adjusted": adjusted(true, shuffled),
+        "overlap": held_out.agreement.overlap(),
+        "overlap_shuffled": held_out.agreement.overlap_shuffled(),
         "label_jaccard": label_jaccard(held_out.firing) if labelled else None,
         "latents": train.latents(),
         "usage": train.usage(),

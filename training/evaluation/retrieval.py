@@ -72,6 +72,11 @@ def ranks_of(queries: csr_array | ActsND, candidates: csr_array | ActsND) -> Ran
     return Ranks(better_N, tied_N)
 
 
+def hits(ranks: Ranks, cutoff: int) -> Float64[np.ndarray, "N"]:
+    """How likely each query's own item is among the first `cutoff`, ties drawn fairly."""
+    return np.clip((cutoff - ranks.better_N) / (ranks.tied_N + 1), 0, 1)
+
+
 def _unit_rows(codes: csr_array | ActsND) -> csr_array | Float64[np.ndarray, "N D"]:
     if isinstance(codes, np.ndarray):
         norms_ND = np.linalg.norm(codes.astype(np.float64), axis=1, keepdims=True)
@@ -84,9 +89,7 @@ def _unit_rows(codes: csr_array | ActsND) -> csr_array | Float64[np.ndarray, "N 
 
 def _figures(ranks: Ranks) -> dict[str, float | None]:
     better_N, group_N = ranks.better_N, ranks.tied_N + 1
-    figures: dict[str, float | None] = {
-        f"r{k}": float(np.clip((k - better_N) / group_N, 0, 1).mean()) for k in CUTOFFS
-    }
+    figures: dict[str, float | None] = {f"r{k}": float(hits(ranks, k).mean()) for k in CUTOFFS}
     figures["medr"] = float(np.median(1 + better_N + ranks.tied_N / 2))
     # mean of 1/r over the ranks better+1 … better+group, by the harmonic numbers' digamma form
     reciprocal_N = (digamma(better_N + group_N + 1) - digamma(better_N + 1)) / group_N

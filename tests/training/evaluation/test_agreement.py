@@ -105,3 +105,20 @@ def test_chance_of_random_supports_matches_the_unrelated_true_pairs() -> None:
     sums.add({name: csr(x) for name, x in dense.items()}, np.ones((4000, 2), bool))
     # standard error of a mean of 4,000 Jaccards (spread about .12) is .002
     assert sums.true()["x|y"] == pytest.approx(sums.shuffled()["x|y"], abs=0.01)
+
+
+@given(seeds(), cuts())
+def test_overlap_is_the_share_of_each_streams_set(seed: int, cuts: list[int]) -> None:
+    dense, present_NS = example(seed)
+    sums = agreement(dense, present_NS, cuts)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        a, b = STREAMS[i], STREAMS[j]
+        both = np.flatnonzero(present_NS[:, i] & present_NS[:, j])
+        others = np.roll(both, -1) if len(both) > 1 else []
+        for got, partners in ((sums.overlap(), both), (sums.overlap_shuffled(), others)):
+            pairs = list(zip(both, partners, strict=False))
+            sets = [(support(dense[a][n]), support(dense[b][m])) for n, m in pairs]
+            of_a = mean([len(x & y) / len(x) for x, y in sets if x])
+            of_b = mean([len(x & y) / len(y) for x, y in sets if y])
+            assert got[f"{a}->{b}"] == pytest.approx(of_a)
+            assert got[f"{b}->{a}"] == pytest.approx(of_b)

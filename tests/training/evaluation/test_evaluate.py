@@ -46,12 +46,14 @@ def sections(report: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_keys_are_those_of_the_contract(report: dict[str, Any]) -> None:
     assert report["schema"] == "koine.report/1"
     top = {"schema", "dictionary", "data", "joint", "independent", "raw", "controls", "seconds"}
-    assert set(report) == top
+    poc = {"date", "intervals", "names", "disagreement", "cost", "checklist"}
+    assert set(report) == top | poc
     assert set(report["controls"]) == {"untrained", *TRAINED}
     for each in sections(report):
         assert set(each["fvu"]) == set(each["nmse"]) == WAYS
         for key in ("active_jaccard", "active_jaccard_shuffled", "active_jaccard_adjusted"):
             assert set(each[key]) == PAIRS | {"mean"}
+        assert set(each["overlap"]) == set(each["overlap_shuffled"]) == CROSS | {"mean"}
         assert set(each["label_jaccard"]) == {"all", "alive"}
         assert set(each["latents"]) == {"dead", "mixed", "alive", "dense"}
         sizes = [each["latents"][key] for key in ("dead", "mixed", "alive")]

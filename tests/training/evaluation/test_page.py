@@ -9,15 +9,20 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 
 from tests.training.evaluation.stores import write_store
+from tests.training.evaluation.test_checklist import with_names
 from training.configs import FitConfig
+from training.evaluation.decision import line_texts, sentences
 from training.evaluation.evaluate import evaluate
 from training.evaluation.page import page
+from training.evaluation.pictures import Pictures
 from training.evaluation.report import write_report
 from training.evaluation.summary import console
 from training.trainer import fit
@@ -88,6 +93,7 @@ def test_collapse_is_said_on_the_page_and_the_console(report: dict[str, Any]) ->
     collapsed["independent"]["active_jaccard_adjusted"]["mean"] = 0.9
     collapsed["independent"]["active_jaccard_shuffled"]["mean"] = 0.4
     assert "This alignment looks better than it is" in page(collapsed)
+    assert "Items that have nothing to do with each other share concepts too" in page(collapsed)
     assert "Jaccard 0.40 between unrelated items" in page(collapsed)
     assert "WARNING: Adjusted agreement is 0.90, but" in console(collapsed)
 
@@ -105,6 +111,74 @@ def test_names_cannot_smuggle_markup_into_the_page(report: dict[str, Any]) -> No
         entries[0]["label"] = kept
 
 
+def test_the_first_screen_answers(report: dict[str, Any]) -> None:
+    first = page(report).split("Go or no-go")[0]
+    assert '<p class="word">NO-GO</p>' in first
+    for sentence in sentences(report):
+        assert str(escape(sentence)) in first
+    assert len(sentences(report)) == 3
+    shared = report["independent"]["overlap"]["mean"]
+    assert f"another one sees {10 * shared:.1f} too, each looking alone" in first
+    assert first.count("<figure>") == 3
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "shown"), [("%", 0.5004, "50.0 %"), ("%", 0.6, "60 %"), ("", 0.4996, "0.500")]
+)
+def test_a_figure_near_its_threshold_is_shown_closer(unit: str, value: float, shown: str) -> None:
+    line = {"unit": unit, "value": value, "low": None, "high": None}
+    texts = line_texts(line | {"threshold": 0.5, "bound": "at least"})
+    assert texts["found"] == shown
+
+
+def test_a_joint_figure_never_stands_alone(report: dict[str, Any]) -> None:
+    told = sentences(report)[0]
+    untrained = report["controls"]["untrained"]
+    for figures in (report, untrained):
+        for mode in ("independent", "joint"):
+            assert f"{10 * figures[mode]['overlap']['mean']:.1f}" in told
+
+
+def test_names_and_pictures_stand_on_the_page(report: dict[str, Any]) -> None:
+    named = with_names(report)
+    item = named["disagreement"]["alpha|beta"]["apart"][0]["item"]
+    dot = "data:image/jpeg;base64,AAAA"
+    html = page(named, Pictures({"0.jpg": dot}, {item: dot}, left_out=2))
+    assert f'<img src="{dot}" alt="item-0">' in html  # made up: no caption, so its id
+    assert f'alt="{item}"' in html
+    assert "thing 1" in html
+    assert "rejected by a person" in html
+    assert "2 pictures are not shown" in html
+    assert "<img" not in page(named)
+    assert all('alt="' in tag for tag in re.findall(r"<img[^>]*>", html))
+    assert Loads(html).outside == []
+
+
+def test_a_name_that_is_markup_stays_text(report: dict[str, Any]) -> None:
+    named = with_names(report)
+    named["names"]["best"][0]["label"] = "<script>alert(1)</script>"
+    named["disagreement"]["alpha|beta"]["apart"][0]["caption"] = '"><img src=https://x.org/a>'
+    loads = Loads(page(named))
+    assert loads.scripts == 0
+    assert loads.outside == []
+
+
+def test_few_items_are_said_to_be_few(report: dict[str, Any]) -> None:
+    assert "Only 120 items were held out." in page(report)
+    many = report | {"data": report["data"] | {"held_out_rows": 400}}
+    assert "items were held out.</b>" not in page(many)
+
+
+def test_tables_name_their_heads_and_headings_skip_no_level(report: dict[str, Any]) -> None:
+    html = page(with_names(report))
+    heads = re.findall(r"<th\b[^>]*>", html)
+    assert heads
+    assert [head for head in heads if "scope=" not in head] == []
+    levels = [int(level) for level in re.findall(r"<h(\d)", html)]
+    assert levels[0] == 1
+    assert all(later - before <= 1 for before, later in pairwise(levels))
+
+
 @pytest.mark.parametrize("streams", [1, 2])
 def test_few_streams_no_labels_and_dead_figures_still_make_a_page(
     streams: int, tmp_path: Path
@@ -116,6 +190,7 @@ def test_few_streams_no_labels_and_dead_figures_still_make_a_page(
     write_report(run, report)
     html = (run / "report.html").read_text()
     assert "Main figures" in html
+    assert ("Does the shared space hold?" in html) == (streams > 1)
     assert ("Do two streams activate" in html) == (streams > 1)
     assert "None" not in html
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
