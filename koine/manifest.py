@@ -64,6 +64,8 @@ class Provenance(Spec):
     steps: int | None = None
     store: str | None = None
     """`sha256:` of the activation store's `store.json`."""
+    adopted: str | None = None
+    """`sha256:` of the checkpoint that the weights are from, if they were not fitted here."""
     commit: str | None = None
     """Git commit of the code that exported."""
     versions: dict[str, str] = {}
