@@ -40,6 +40,8 @@ def inspect(args: argparse.Namespace) -> int:
     manifest = artifact.manifest
     print("\n".join(_description(manifest, read_profile(artifact.file(PROFILE)))))
     print(f"digest       sha256:{artifact.digest}")
+    if artifact.source:
+        print(f"from         {artifact.source}")
     return 0
 
 
@@ -71,6 +73,16 @@ def encode(args: argparse.Namespace) -> int:
     return 0 if counts.encoded or not counts.failed else 2
 
 
+def push(args: argparse.Namespace) -> int:
+    """An artifact, every byte checked, to the hub."""
+    from koine import hub
+
+    artifact = Artifact.open(args.artifact)
+    pinned = hub.push(artifact.path, artifact.manifest.files, args.place, public=args.public)
+    print(f"{pinned}: {artifact.manifest.title}, digest sha256:{artifact.digest}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m koine", description="Use an artifact without a service."
@@ -86,12 +98,19 @@ def _parser() -> argparse.ArgumentParser:
     encoding.add_argument("--stream", action="append", help="only this stream; may be repeated")
     encoding.add_argument("--mode", choices=("independent", "joint"), default="independent")
     encoding.add_argument("--threads", type=int, default=0, help="per graph; 0: all cores")
+    pushing = _command(commands, "push", push, "upload an artifact to the Hugging Face hub")
+    pushing.add_argument("place", metavar="hf://OWNER/NAME[@BRANCH]", help="made where it is not")
+    pushing.add_argument(
+        "--public", action="store_true", help="a repository that is made is open to everybody"
+    )
     return parser
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="artifact directory")
+    parser.add_argument(
+        "artifact", metavar="ARTIFACT", help="artifact directory, or hf://owner/name[@revision]"
+    )
     parser.set_defaults(run=run)
     return parser
 
