@@ -15,6 +15,7 @@ from koine.artifact import Artifact
 from koine.errors import ArtifactError, EncoderError, InputError, KoineError
 from koine.manifest import PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
+from koine.vectors import STORES, WEIGHTINGS
 
 USAGE_ERRORS = (InputError, ArtifactError, EncoderError)
 
@@ -73,6 +74,16 @@ def encode(args: argparse.Namespace) -> int:
     return 0 if counts.encoded or not counts.failed else 2
 
 
+def vectors(args: argparse.Namespace) -> int:
+    """A Parquet table of codes to what a vector store reads."""
+    from koine.vector_files import write_vectors
+
+    artifact = Artifact.open(args.artifact, verify=False)
+    written = write_vectors(artifact, args.codes, args.out, args.store, args.weighting)
+    print(f"{args.out}: {written.items} items for {args.store}, {written.failed} without codes")
+    return 0
+
+
 def push(args: argparse.Namespace) -> int:
     """An artifact, every byte checked, to the hub."""
     from koine import hub
@@ -98,6 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     encoding.add_argument("--stream", action="append", help="only this stream; may be repeated")
     encoding.add_argument("--mode", choices=("independent", "joint"), default="independent")
     encoding.add_argument("--threads", type=int, default=0, help="per graph; 0: all cores")
+    writing = _command(
+        commands, "vectors", vectors, "turn a table of codes into sparse vectors for a vector store"
+    )
+    writing.add_argument("codes", type=Path, metavar="CODES", help="Parquet that `encode` wrote")
+    writing.add_argument(
+        "--for", choices=STORES, required=True, dest="store", help="which reads it"
+    )
+    writing.add_argument("--out", type=Path, required=True, help="file to write")
+    writing.add_argument(
+        "--weighting",
+        choices=WEIGHTINGS,
+        default=WEIGHTINGS[0],
+        help="l2: values brought to norm 1; idf: rare concepts first count more; raw: as they are",
+    )
     pushing = _command(commands, "push", push, "upload an artifact to the Hugging Face hub")
     pushing.add_argument("place", metavar="hf://OWNER/NAME[@BRANCH]", help="made where it is not")
     pushing.add_argument(
