@@ -201,7 +201,8 @@ def _qdrant():
     try:
         qdrant = importlib.import_module("qdrant_client")
     except ModuleNotFoundError:
-        raise RequestError("this needs qdrant-client: run it in the environment of `make setup`")
+        what = "this needs qdrant-client: run it in the environment of `make setup`"
+        raise RequestError(what) from None
     return qdrant.QdrantClient(":memory:"), qdrant.models
 
 

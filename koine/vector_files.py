@@ -50,7 +50,8 @@ class _Reading:
 
     def __init__(self, artifact: Artifact, path: Path, weighting: Weighting) -> None:
         self.found, self.failed = 0, 0
-        self._path, self._weighting = path, weighting
+        self._path = path
+        self._weighting: Weighting = weighting
         profile = read_profile(artifact.file(PROFILE))
         self._weights = {name: weights(p, weighting) for name, p in profile.items()}
         self._table = _opened(path, artifact)
@@ -95,7 +96,8 @@ def _opened(path: Path, artifact: Artifact) -> Any:
     missing = [name for name in _COLUMNS if name not in table.schema_arrow.names]
     if missing:
         raise RequestError(f"{path} lacks the columns {', '.join(missing)}: `encode` wrote it not")
-    made_by = (table.schema_arrow.metadata or {}).get(DIGEST.encode(), b"").decode()
+    noted: dict[bytes, bytes] = table.schema_arrow.metadata or {}
+    made_by = noted.get(DIGEST.encode(), b"").decode()
     if made_by and made_by != artifact.digest:
         raise RequestError(
             f"{path} was encoded by another artifact (sha256:{made_by[:12]}…, not "
