@@ -99,7 +99,8 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
     profile = _profile(folder, draft)
     (folder / m.PROFILE).parent.mkdir()
     write_profile(folder / m.PROFILE, profile)
-    write_concepts(folder / m.CONCEPTS, _concepts(profile))
+    concepts = _concepts(profile)
+    write_concepts(folder / m.CONCEPTS, concepts)
     manifest = m.Manifest(
         name=draft.name,
         version=draft.version,
@@ -113,7 +114,7 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
         metrics=dict(draft.metrics),
         created=datetime.now(UTC).replace(microsecond=0),
     )
-    (folder / m.CARD).write_text(model_card(manifest, profile), encoding="utf-8")
+    (folder / m.CARD).write_text(model_card(manifest, profile, concepts), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": _entries(folder)})
     (folder / m.MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Artifact.open(folder)
