@@ -18,8 +18,8 @@ tags:
 
 # Streams of an aligned dictionary, one autoencoder each
 
-{num_concepts:,} concepts, k {k}. Concept i is the same concept in every folder here: the streams
-were trained together by Koine, method `{method}`.
+{num_concepts:,} concepts, k {k}. The streams were trained together by Koine, method `{method}`: row i
+of `W_dec` stands for the same concept in every folder here.
 
 ```
 from sae_lens import SAE
@@ -46,7 +46,9 @@ codes = sae.encode(activations)      # pooled activations as the encoder gives t
 
 Activation store sha256:{store}.
 """
-_EXACT = "The codes are those that Koine serves for the stream alone."
+_EXACT = """\
+The codes are those that Koine serves for the stream alone: concept i fires here where it fires
+there."""
 _PRE_CODES = """\
 **These are not the codes that Koine serves.** There a selector scores concepts in a space that the
 streams share, and the values are refined; neither can be said in this format. Here the k largest
