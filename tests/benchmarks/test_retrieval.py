@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from benchmarks.retrieval import Pairs, best, ccas, in_qdrant, recall, ridges
+from benchmarks.retrieval import Pairs, Search, best, ccas, in_qdrant, recall, ridges
 from koine.vectors import sparse_vector
 
 RNG = np.random.default_rng(2)
@@ -20,8 +22,9 @@ def linear(photos: int, noise: float) -> Pairs:
 
 
 @pytest.mark.parametrize("searches", [ridges, ccas])
-def test_maps_find_what_is_linear_and_nothing_where_nothing_is(searches: object) -> None:
-    assert callable(searches)
+def test_maps_find_what_is_linear_and_nothing_where_nothing_is(
+    searches: Callable[[Pairs, str], list[Search]],
+) -> None:
     val, test = linear(60, 0.01), linear(60, 0.01)
     search = best(val, "image", searches(linear(400, 0.01), "image"))
     assert recall(search, test, "image").r1 > 0.8
