@@ -84,9 +84,9 @@ def fetch(text: str) -> Fetched:
         with WeakFileLock(home / f".{commit}.lock"):
             if not folder.is_dir():  # another process may have brought it meanwhile
                 _download(place, commit, folder)
-    pinned = Place(place.repository, commit)
-    log.info("%s is %s, in %s", place, pinned, folder)
-    return Fetched(folder, str(pinned))
+    pinned = str(Place(place.repository, commit))
+    log.info("%s lies in %s", pinned, folder)
+    return Fetched(folder, pinned)
 
 
 def push(folder: Path, names: Mapping[str, Any], text: str, *, public: bool = False) -> str:

@@ -129,7 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(*found, file, body)
 
     def _repository(self, repository: str) -> None:
-        self._json({"id": repository, "sha": self.hub.refs[repository, "main"], "siblings": []})
+        commit = self.hub.refs.get((repository, "main"))
+        if commit is None:
+            self._send(404)
+        else:
+            self._json({"id": repository, "sha": commit, "siblings": []})
 
     def _file(self, commit: str, files: dict[str, bytes], file: str, body: bool) -> None:
         whole = files[file]
