@@ -16,6 +16,7 @@ from koine.concepts import concept_labels, read_concepts
 from koine.errors import ArtifactError, EncoderError, InputError, KoineError
 from koine.manifest import CONCEPTS, PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
+from koine.vectors import STORES, WEIGHTINGS
 
 DRIFT_INPUT = "an artifact, a profile's file, or a .parquet of codes that `encode` wrote"
 USAGE_ERRORS = (InputError, ArtifactError, EncoderError)
@@ -43,6 +44,8 @@ def inspect(args: argparse.Namespace) -> int:
     profile = read_profile(artifact.file(PROFILE))
     print("\n".join(_description(manifest, profile.streams)))
     print(f"digest       sha256:{artifact.digest}")
+    if artifact.source:
+        print(f"from         {artifact.source}")
     return 0
 
 
@@ -94,6 +97,26 @@ def drift(args: argparse.Namespace) -> int:
     return 1 if args.fail_on_drift and drifted else 0
 
 
+def vectors(args: argparse.Namespace) -> int:
+    """A Parquet table of codes to what a vector store reads."""
+    from koine.vector_files import write_vectors
+
+    artifact = Artifact.open(args.artifact, verify=False)
+    written = write_vectors(artifact, args.codes, args.out, args.store, args.weighting)
+    print(f"{args.out}: {written.items} items for {args.store}, {written.failed} without codes")
+    return 0
+
+
+def push(args: argparse.Namespace) -> int:
+    """An artifact, every byte checked, to the hub."""
+    from koine import hub
+
+    artifact = Artifact.open(args.artifact)
+    pinned = hub.push(artifact.path, artifact.manifest.files, args.place, public=args.public)
+    print(f"{pinned}: {artifact.manifest.title}, digest sha256:{artifact.digest}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m koine", description="Use an artifact without a service."
@@ -123,12 +146,33 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-on-drift", action="store_true", help="exit 1 where there is drift"
     )
     comparing.set_defaults(run=drift)
+    writing = _command(
+        commands, "vectors", vectors, "turn a table of codes into sparse vectors for a vector store"
+    )
+    writing.add_argument("codes", type=Path, metavar="CODES", help="Parquet that `encode` wrote")
+    writing.add_argument(
+        "--for", choices=STORES, required=True, dest="store", help="which reads it"
+    )
+    writing.add_argument("--out", type=Path, required=True, help="file to write")
+    writing.add_argument(
+        "--weighting",
+        choices=WEIGHTINGS,
+        default=WEIGHTINGS[0],
+        help="l2: values brought to norm 1; idf: rare concepts first count more; raw: as they are",
+    )
+    pushing = _command(commands, "push", push, "upload an artifact to the Hugging Face hub")
+    pushing.add_argument("place", metavar="hf://OWNER/NAME[@BRANCH]", help="made where it is not")
+    pushing.add_argument(
+        "--public", action="store_true", help="a repository that is made is open to everybody"
+    )
     return parser
 
 
 def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    parser.add_argument("artifact", type=Path, metavar="ARTIFACT", help="artifact directory")
+    parser.add_argument(
+        "artifact", metavar="ARTIFACT", help="artifact directory, or hf://owner/name[@revision]"
+    )
     parser.set_defaults(run=run)
     return parser
 

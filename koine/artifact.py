@@ -10,12 +10,16 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import ValidationError
 
 from koine.errors import ArtifactError
+from koine.files import sha256_file
 from koine.manifest import FORMAT_VERSION, MANIFEST, FileEntry, Manifest
+
+HUB = "hf://"
+"""What a place on the Hugging Face hub begins with; `koine/hub.py` brings it here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +30,17 @@ class Artifact:
     manifest: Manifest
     digest: str
     """SHA-256 of `manifest.json`: stands for every byte of the artifact."""
+    source: str | None = None
+    """`hf://owner/name@commit` where it was fetched from the hub."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Artifact:
-        """Opens the directory at `path`.
+        """Opens the directory at `path`, or fetches it first where that is `hf://owner/name`.
 
         `verify=False` skips the hashes (sizes and names are still checked). Raises
         `ArtifactError` for an unknown version or key, a changed, missing, extra or linked file.
         """
-        root = Path(path)
+        root, source = local(path)
         if not root.is_dir():
             what = "is a file, not a directory" if root.exists() else "does not exist"
             raise ArtifactError(f"{root} {what}; give the directory that `export` wrote")
@@ -43,7 +49,7 @@ class Artifact:
         _check_listing(root, manifest)
         for name, entry in manifest.files.items():
             _check_file(root, name, entry, verify)
-        return cls(root, manifest, hashlib.sha256(raw).hexdigest())
+        return cls(root, manifest, hashlib.sha256(raw).hexdigest(), source)
 
     def file(self, name: str) -> Path:
         """Where a listed file lies."""
@@ -51,10 +57,23 @@ class Artifact:
         return self.path / name
 
 
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class Located(NamedTuple):
+    """A directory on this machine and where it was fetched from, if it was."""
+
+    path: Path
+    source: str | None
+
+
+def local(path: str | os.PathLike[str]) -> Located:
+    """The directory that `path` names, fetched first where it is `hf://owner/name[@revision]`.
+
+    Raises `ArtifactError` where it cannot be fetched.
+    """
+    if isinstance(path, str) and path.startswith(HUB):
+        from koine.hub import fetch  # the hub's client takes a third of a second to import
+
+        return Located(*fetch(path))
+    return Located(Path(path), None)
 
 
 def is_artifact(path: Path) -> bool:

@@ -15,7 +15,8 @@
     │   └── ForbiddenError      a key without the scope that this needs
     ├── DataError               a dataset or activation store that cannot be used
     │   ├── SourceError         images, captions or labels that do not fit together
-    │   └── StoreError          a store that is damaged, unfinished or does not align
+    │   ├── StoreError          a store that is damaged, unfinished or does not align
+    │   └── CheckpointError     another project's weights that cannot be taken over
     ├── ArtifactError           an artifact that is damaged, unknown or incomplete
     ├── EncoderError            weights or an encoder that cannot be loaded
     ├── TrainingError           a run that cannot start or go on
@@ -131,6 +132,12 @@ class StoreError(DataError):
     """An activation store that is damaged, unfinished or does not align."""
 
     title = "The activation store cannot be used"
+
+
+class CheckpointError(DataError):
+    """Weights that another project saved, damaged, incomplete or not of the store's streams."""
+
+    title = "The checkpoint cannot be used"
 
 
 class ArtifactError(KoineError):

@@ -26,6 +26,11 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+def is_file_name(name: str) -> bool:
+    """Whether it names a plain path inside the artifact."""
+    return _FILE_NAME.fullmatch(name) is not None
+
+
 class FileEntry(Spec):
     """One file of the artifact, as it was written."""
 
@@ -64,6 +69,8 @@ class Provenance(Spec):
     steps: int | None = None
     store: str | None = None
     """`sha256:` of the activation store's `store.json`."""
+    adopted: str | None = None
+    """`sha256:` of the checkpoint that the weights are from, if they were not fitted here."""
     commit: str | None = None
     """Git commit of the code that exported."""
     versions: dict[str, str] = {}
@@ -101,7 +108,7 @@ class Manifest(Spec):
     @classmethod
     def _inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
         for name in files:
-            if not _FILE_NAME.fullmatch(name):
+            if not is_file_name(name):
                 raise ValueError(f"file name {name!r} is not a plain path inside the artifact")
         if MANIFEST in files:
             raise ValueError(f"{MANIFEST} cannot list itself")

@@ -24,6 +24,8 @@ from koine.streams import ImagePreprocess, TextPreprocess
 from koine.texts import Tokens
 from koine.types import ActsND, ImagesNHWC, Mode
 
+DIGEST = "koine.artifact"
+"""Key of the table's metadata that holds the digest of the artifact that encoded it."""
 BATCH = 32
 """Items that go through the graphs together."""
 
@@ -61,8 +63,8 @@ def encode_files(
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise RequestError(f"no file at {', '.join(missing)}; give images and .txt files")
-    arrow, parquet = _pyarrow()
-    schema = _schema(arrow)
+    arrow, parquet = pyarrow()
+    schema = _schema(arrow).with_metadata({DIGEST: encoder.artifact.digest})
     part = out.with_name(f".{out.name}.tmp")
     counts, items = Counts(0, 0), _items(files)
     try:
@@ -149,13 +151,13 @@ def _listed(codes: Codes, row: int) -> dict[str, Any]:
     }
 
 
-def _pyarrow() -> tuple[Any, Any]:
-    """pyarrow, which serving does without."""
+def pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet, which serving does without. Raises `RequestError`."""
     try:
         return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError:
         raise RequestError(
-            "writing Parquet needs pyarrow, which the serving environment leaves out: "
+            "Parquet needs pyarrow, which the serving environment leaves out: "
             "pip install pyarrow, or run this in the environment of `make setup`"
         ) from None
 

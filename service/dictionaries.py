@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import koine
-from koine.artifact import Artifact
+from koine.artifact import Artifact, local
 from koine.errors import ArtifactError, KoineError, NotReadyError, UnknownDictionaryError
 from service import garbage, metrics
 from service.dictionary import Dictionary, load
@@ -57,7 +57,7 @@ class Dictionaries:
         start = time.perf_counter()
         loaded: dict[Path, Dictionary] = {}
         try:
-            for path in named_artifacts(self._settings):
+            for path in await asyncio.to_thread(named_artifacts, self._settings):
                 self._seen[path] = await asyncio.to_thread(_look, path)
                 loaded[path] = await self._loaded(path)
             check_titles([dictionary.title for dictionary in loaded.values()])
@@ -164,13 +164,16 @@ class Dictionaries:
 
 
 def named_artifacts(settings: Settings) -> list[Path]:
-    """The directories that the settings name. Raises `ArtifactError` for none."""
+    """The directories that the settings name, fetched where they lie on the hub.
+
+    Raises `ArtifactError` for none.
+    """
     if not settings.artifacts:
         raise ArtifactError(
             f"{PREFIX}ARTIFACT is not set; set it to the directory that `export` wrote, such as "
             f"{PREFIX}ARTIFACT=runs/demo/artifact"
         )
-    return settings.artifacts
+    return [local(place).path for place in settings.artifacts]
 
 
 def check_artifacts(settings: Settings) -> list[Path]:

@@ -44,6 +44,7 @@ STATUS: dict[type[KoineError], Status] = {
     errors.DataError: Status(500, "INTERNAL"),
     errors.SourceError: Status(500, "INTERNAL"),
     errors.StoreError: Status(500, "INTERNAL"),
+    errors.CheckpointError: Status(500, "INTERNAL"),
     errors.ArtifactError: Status(503, "FAILED_PRECONDITION"),
     errors.EncoderError: Status(503, "FAILED_PRECONDITION"),
     errors.TrainingError: Status(500, "INTERNAL"),

@@ -108,7 +108,8 @@ def _nothing_fits(item: Item, wanted: Sequence[str] | None, encoder: ConceptEnco
     has = [
         what
         for what, value in (
-            ("an image", item.image), ("a text", item.text), ("activations", item.activations),
+            ("an image", item.image), ("a text", item.text),
+            ("activations", item.activations or None),
         )
         if value is not None
     ]  # fmt: skip

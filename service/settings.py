@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     )
 
     artifact: str | None = None
-    """Directory that `export` wrote, or several with `:` between; the first is the default."""
+    """Directory that `export` wrote or `hf://owner/name[@revision]`, or several with `:` between;
+    the first is the default."""
     reload_s: float = Field(default=5.0, ge=0, le=3600)
     """How often the artifacts' manifests are looked at for a newer version; 0 never."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
@@ -128,9 +129,10 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def artifacts(self) -> list[Path]:
-        """Every directory in `artifact`."""
-        return [Path(part) for part in (self.artifact or "").split(os.pathsep) if part]
+    def artifacts(self) -> list[str]:
+        """Every directory, or place on the hub, in `artifact`."""
+        between = rf"{re.escape(os.pathsep)}(?!//)"  # the `:` of hf:// stands between none
+        return [part for part in re.split(between, self.artifact or "") if part]
 
     @property
     def origins(self) -> list[str]:

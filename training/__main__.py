@@ -18,9 +18,11 @@ COMMANDS = {
     "extract": "training.commands.extract",
     "import": "training.commands.import_",
     "fit": "training.commands.fit",
+    "adopt": "training.commands.adopt",
     "evaluate": "training.commands.evaluate",
     "name": "training.commands.name",
     "export": "training.commands.export",
+    "saelens": "training.commands.saelens",
     "demo": "training.commands.demo",
 }
 """Command → module with HELP, add_arguments(parser) and run(args)."""

@@ -230,6 +230,6 @@ def test_a_concepts_file_out_of_order_is_refused(tiny_artifact: Artifact, tmp_pa
 
 def test_the_card_names_what_the_artifact_holds(tiny_artifact: Artifact) -> None:
     card = tiny_artifact.file("README.md").read_text()
-    assert card.startswith("# tiny@0.1")
-    for text in ("| tiny_text | text | 20 |", "imported activations", "summed_topk", "0.25"):
+    assert "\n# tiny@0.1\n" in card
+    for text in ("| `tiny_text` | text | 20 |", "imported activations", "summed_topk", "0.25"):
         assert text in card

@@ -54,7 +54,10 @@ def test_codes_of_every_other_stream_are_decoded(named: TestClient) -> None:
             want_D = z_D / w.scale + w.shift_D
             assert translation.keys() == {"activations", "expected_fvu"}
             np.testing.assert_allclose(translation["activations"], want_D, rtol=1e-4, atol=1e-5)
-    assert "which none of the streams asked for reads" in results[2]["error"]["detail"]
+    assert (
+        "the item has a text, which none of the streams asked for reads"
+        in results[2]["error"]["detail"]
+    )
     assert results[4]["error"]["type"] == "urn:koine:error:image"
 
 

@@ -6,8 +6,6 @@ import hashlib
 import json
 import re
 import textwrap
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +14,13 @@ from typing import Any, Protocol, runtime_checkable
 import huggingface_hub
 import safetensors.torch
 import torch
-from huggingface_hub import constants, errors
+from huggingface_hub import errors
 from safetensors import SafetensorError
 
 from koine.errors import EncoderError
+from koine.hub import out_of_reach
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_HUB_SECONDS = 5.0
-"""Until the hub counts as out of reach; its own client would retry for minutes."""
 
 
 @runtime_checkable
@@ -133,7 +130,8 @@ class Hub:
             return Path(cached)
         if cached is not None:
             return None  # the cache knows that the repository has no such file
-        self._reach()
+        if reason := out_of_reach():
+            raise self._missing(reason)
         try:
             return Path(huggingface_hub.hf_hub_download(self.repository, name))
         except errors.LocalEntryNotFoundError as error:
@@ -142,18 +140,6 @@ class Hub:
             return None
         except (errors.HTTPError, OSError) as error:
             raise self._missing(one_line(error)) from error
-
-    def _reach(self) -> None:
-        if constants.HF_HUB_OFFLINE:
-            raise self._missing("HF_HUB_OFFLINE is set")
-        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=_HUB_SECONDS).close()
-        except urllib.error.HTTPError:
-            return  # it answers: what it has is asked for next
-        except OSError as error:
-            reason = f"{constants.ENDPOINT} cannot be reached: {one_line(error)}"
-            raise self._missing(reason) from error
 
     def _missing(self, reason: str) -> EncoderError:
         return EncoderError(

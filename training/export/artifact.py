@@ -67,15 +67,17 @@ class Draft:
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
+def staged(
+    out: Path, replaces: Callable[[Path], bool] = is_artifact, what: str = "artifact"
+) -> Iterator[Path]:
     """A fresh folder beside `out` that replaces it when the block ends, and vanishes on error.
 
-    Raises `ExportError` at once if `out` holds something that is no artifact.
+    Raises `ExportError` at once if `out` holds something that is no `what`, by `replaces`.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ExportError(f"{out} is a file or a link; give a directory that may be written")
-    if out.is_dir() and any(out.iterdir()) and not is_artifact(out):
-        raise ExportError(f"{out} holds files but no artifact; give another --out or empty it")
+    if out.is_dir() and any(out.iterdir()) and not replaces(out):
+        raise ExportError(f"{out} holds files but no {what}; give another --out or empty it")
     out = out.absolute()
     folder, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old.tmp")
     _put_back(old, out)  # after an export that was killed

@@ -68,10 +68,7 @@ def export(
     `ExportError` if torch and ONNX Runtime disagree or the names are of other weights; `out` is
     then as it was.
     """
-    record = _record(run)
-    model = load_model(run)
-    acts = ActivationStore.open(store or Path(record["store"]), verify=False)
-    _check_store(acts, record, model)
+    record, model, acts = finished(run, store)
     recipe = record["recipe"] or acts.manifest.plan.recipe
     specs = {spec.name: spec for spec in acts.streams}
     found = read_names(run, names)
@@ -100,6 +97,26 @@ def export(
         )
         parity = _gate(artifact, model, acts, loaded)
     return Exported(Artifact.open(out, verify=False), parity)  # hashed when it was written
+
+
+class Finished(NamedTuple):
+    """A run that `fit` or `adopt` finished."""
+
+    record: dict[str, Any]
+    model: AlignedDictionary
+    store: ActivationStore
+
+
+def finished(run: Path, store: Path | None = None) -> Finished:
+    """What `run` delivers and the store that it was fitted on, which `store` may name.
+
+    Raises `ExportError` where the run is unfinished or the store has changed.
+    """
+    record = _record(run)
+    model = load_model(run)
+    acts = ActivationStore.open(store or Path(record["store"]), verify=False)
+    _check_store(acts, record, model)
+    return Finished(record, model, acts)
 
 
 def head_weights(model: AlignedDictionary, stream: str) -> HeadWeights:
@@ -233,6 +250,7 @@ def _provenance(record: Mapping[str, Any], recipe: str | None) -> Provenance:
         seed=record["seed"],
         steps=record["kept_step"],
         store=f"sha256:{record['store_fingerprint']}",
+        adopted=record.get("adopted", {}).get("checkpoint"),
         commit=_commit(),
         versions={
             "python": platform.python_version(),
