@@ -18,8 +18,8 @@ tags:
 
 # Streams of an aligned dictionary, one autoencoder each
 
-{num_concepts:,} concepts, k {k}. The streams were trained together by Koine, method `{method}`: row i
-of `W_dec` stands for the same concept in every folder here.
+{num_concepts:,} concepts, k {k}. The streams were trained together by Koine, method `{method}`:
+row i of `W_dec` stands for the same concept in every folder here.
 
 ```
 from sae_lens import SAE
