@@ -6,9 +6,11 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,18 +18,29 @@ import numpy as np
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from koine.errors import ExportError
-from koine.manifest import Provenance
+from koine.manifest import PROFILE, Provenance
+from koine.profile import read_profile
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
 from training.activations.store import ActivationStore
 from training.checkpoint import RECORD, load_model
 from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
-from training.export.artifact import Draft, ReferenceBatch, WriteBackbone, staged, write_artifact
+from training.export.artifact import (
+    Draft,
+    ReferenceBatch,
+    WriteBackbone,
+    staged,
+    write_artifact,
+    write_manifest,
+)
 from training.export.backbone import copy_onnx, export_module
+from training.export.comparison import Comparison
+from training.export.examples import Examples, source_of
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.metrics import metrics_summary
 from training.export.parity import Parity, check_backbone, check_heads
+from training.export.precision import STORAGE, Lowering, PrecisionConfig, profile_batches
 from training.export.samples import sample_images, sample_texts
 from training.model import AlignedDictionary
 from training.recipes import RECIPES, Recipe
@@ -58,12 +71,17 @@ def export(
     version: str = "1",
     encoders: Path | None = None,
     store: Path | None = None,
+    precision: PrecisionConfig | None = None,
+    data: Path | None = None,
+    source: str | None = None,
 ) -> Exported:
     """Exports the dictionary of `run` to the directory `out`, replacing an artifact there.
 
     `name` defaults to the recipe's, `store` to the one that the run was fitted on; `encoders` is
-    the folder of encoder weights. Raises `ExportError` if torch and ONNX Runtime disagree, and
-    leaves `out` as it was.
+    the folder of encoder weights. `precision` makes the graphs smaller, measured on items of the
+    `data` that the store was extracted from (laid out as `source` says, or the recipe). Raises
+    `ExportError` if torch and ONNX Runtime disagree, or the smaller graphs and float32, and leaves
+    `out` as it was.
     """
     record = _record(run)
     model = load_model(run)
@@ -73,28 +91,59 @@ def export(
     specs = {spec.name: spec for spec in acts.streams}
     with staged(out) as folder:
         loaded = _load_encoders(specs, recipe, encoders)
-        artifact = write_artifact(
-            folder,
-            Draft(
-                name=name or recipe or "dictionary",
-                version=version,
-                k=model.config.k,
-                method=record["method"],
-                shared=model.config.selection == "global",
-                specs=specs,
-                weights={stream: head_weights(model, stream) for stream in specs},
-                rule=code_rule(model),
-                backbones={s: backbone_writer(e, specs[s]) for s, e in loaded.items()},
-                tokenizers={
-                    s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
-                },
-                reference=_reference(acts),
-                training=_provenance(record, recipe),
-                metrics=metrics_summary(run),
-            ),
+        draft = Draft(
+            name=name or recipe or "dictionary",
+            version=version,
+            k=model.config.k,
+            method=record["method"],
+            shared=model.config.selection == "global",
+            specs=specs,
+            weights={stream: head_weights(model, stream) for stream in specs},
+            rule=code_rule(model),
+            backbones={s: backbone_writer(e, specs[s]) for s, e in loaded.items()},
+            tokenizers={
+                s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
+            },
+            reference=_reference(acts),
+            training=_provenance(record, recipe),
+            metrics=metrics_summary(run),
         )
-        parity = _gate(artifact, model, acts, loaded)
+        if precision is None:
+            artifact = write_artifact(folder, draft)
+            parity = _gate(artifact, model, acts, loaded)
+        else:
+            layout = source or (RECIPES[recipe]().source if recipe in RECIPES else None)
+            examples = Examples(acts, loaded, source_of(data, layout))
+            with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as full:
+                artifact = write_artifact(Path(full), draft)
+                parity = _gate(artifact, model, acts, loaded)
+                _write_smaller(folder, draft, artifact, acts, examples, precision)
     return Exported(Artifact.open(out, verify=False), parity)  # hashed when it was written
+
+
+def _write_smaller(
+    folder: Path,
+    draft: Draft,
+    full: Artifact,
+    store: ActivationStore,
+    examples: Examples,
+    config: PrecisionConfig,
+) -> None:
+    """Writes the artifact in fewer bits, if its codes stay near those of `full`."""
+    lowering = Lowering(full, examples, config)
+    reference = profile_batches(folder, full, examples, store)
+    smaller = replace(
+        draft,
+        backbones=lowering.writers(),
+        storage=STORAGE[config.kind],
+        reference=reference,
+    )
+    small = write_artifact(folder, smaller)
+    precision = Comparison(
+        full=full, small=small, examples=examples, store=store, config=config
+    ).gate(lowering.methods)
+    manifest = small.manifest.model_copy(update={"precision": precision})
+    write_manifest(folder, manifest, read_profile(folder / PROFILE))
 
 
 def head_weights(model: AlignedDictionary, stream: str) -> HeadWeights:
