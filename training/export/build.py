@@ -22,8 +22,10 @@ from koine.manifest import PROFILE, Provenance
 from koine.profile import read_profile
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
+from koine.types import ActsND
 from training.activations.store import ActivationStore
 from training.checkpoint import RECORD, load_model
+from training.distillation.students import read_students
 from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
 from training.export.artifact import (
@@ -40,7 +42,13 @@ from training.export.examples import Examples, source_of
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.metrics import metrics_summary
 from training.export.parity import Parity, check_backbone, check_heads
-from training.export.precision import STORAGE, Lowering, PrecisionConfig, profile_batches
+from training.export.precision import (
+    STORAGE,
+    Lowering,
+    PrecisionConfig,
+    one_stream,
+    profile_batches,
+)
 from training.export.samples import sample_images, sample_texts
 from training.model import AlignedDictionary
 from training.recipes import RECIPES, Recipe
@@ -83,14 +91,21 @@ def export(
     `ExportError` if torch and ONNX Runtime disagree, or the smaller graphs and float32, and leaves
     `out` as it was.
     """
-    record = _record(run)
+    record = read_record(run)
     model = load_model(run)
     acts = ActivationStore.open(store or Path(record["store"]), verify=False)
     _check_store(acts, record, model)
     recipe = record["recipe"] or acts.manifest.plan.recipe
     specs = {spec.name: spec for spec in acts.streams}
     with staged(out) as folder:
-        loaded = _load_encoders(specs, recipe, encoders)
+        students = read_students(run, specs, acts.path)
+        taught = {name: kept.spec for name, kept in students.items()}
+        others = {name: spec for name, spec in specs.items() if name not in students}
+        found = load_encoders(others, recipe, encoders) | {
+            s: k.encoder for s, k in students.items()
+        }
+        specs |= taught
+        loaded = {name: found[name] for name in specs if name in found}
         draft = Draft(
             name=name or recipe or "dictionary",
             version=version,
@@ -104,7 +119,8 @@ def export(
             tokenizers={
                 s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
             },
-            reference=_reference(acts),
+            reference=_reference(acts, {s: k.acts_ND for s, k in students.items()}),
+            distilled={s: k.about for s, k in students.items()},
             training=_provenance(record, recipe),
             metrics=metrics_summary(run),
         )
@@ -183,7 +199,8 @@ def backbone_writer(encoder: Encoder, spec: StreamSpec) -> WriteBackbone:
     return partial(export_module, encoder.module, spec)
 
 
-def _record(run: Path) -> dict[str, Any]:
+def read_record(run: Path) -> dict[str, Any]:
+    """`RUN/fit.json`; ExportError where the run is unfinished."""
     try:
         return json.loads((run / RECORD).read_bytes())
     except FileNotFoundError:
@@ -207,7 +224,7 @@ def _check_store(
     assert tuple(spec.name for spec in store.streams) == model.streams
 
 
-def _load_encoders(
+def load_encoders(
     specs: Mapping[str, StreamSpec], recipe: str | None, folder: Path | None
 ) -> dict[str, Encoder]:
     """Encoders of the streams that have one; each must be the one that made the store."""
@@ -244,12 +261,18 @@ def _recipe(name: str | None) -> Recipe:
     return RECIPES[name]()
 
 
-def _reference(store: ActivationStore) -> Iterator[ReferenceBatch]:
+def _reference(store: ActivationStore, students: Mapping[str, ActsND]) -> Iterator[ReferenceBatch]:
+    """Training items' activations: the store's, but of students their own."""
     rows = store.split("train")
     if len(rows) > PROFILE_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, PROFILE_ROWS).astype(np.int64)]
+    names = [spec.name for spec in store.streams]
+    taught_S = np.array([name in students for name in names])
     for start in range(0, len(rows), _BATCH):
-        yield ReferenceBatch(*store.gather(rows[start : start + _BATCH]))
+        acts, present_NS = store.gather(rows[start : start + _BATCH])
+        yield ReferenceBatch(acts, present_NS & ~taught_S)
+    for name, acts_ND in students.items():
+        yield one_stream(name, acts_ND, {spec.name: spec.d_in for spec in store.streams})
 
 
 def _gate(

@@ -55,6 +55,14 @@ class Examples:
         while part := list(itertools.islice(images, BATCH)):
             yield np.concatenate(part)
 
+    def all_of(self, stream: str, split: Split, limit: int) -> ImagesNHWC | Tokens:
+        """Up to `limit` items of a split in one batch."""
+        encoder = self._encoders[stream]
+        if encoder.modality == "text":
+            return encoder.prepare(list(itertools.islice(self._captions(split), limit)))
+        images = list(itertools.islice(self._images(stream, split), limit))
+        return np.concatenate(images) if images else np.zeros((0, 1, 1, 3), np.uint8)
+
     def _captions(self, split: Split) -> Iterator[str]:
         for row in self._store.split(split):
             yield from self._store.row(int(row)).captions[:1]

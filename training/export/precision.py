@@ -6,7 +6,7 @@ too much, and measures on held-out items. Knows graphs by path only; trains noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,17 +153,22 @@ def profile_batches(
     Streams without a backbone give those of the store.
     """
     widths = {s.spec.name: s.spec.d_in for s in artifact.manifest.streams}
-    for column, stream in enumerate(artifact.manifest.streams):
+    for stream in artifact.manifest.streams:
         name = stream.spec.name
         if stream.backbone is None:
             acts_ND = stored_acts(store, name, store.split("train")[:PROFILE_ITEMS])
         else:
             batches = examples.batches(name, "train", PROFILE_ITEMS)
             acts_ND = graph_acts(folder / stream.backbone, batches)
-        present_NS = np.zeros((len(acts_ND), len(widths)), bool)
-        present_NS[:, column] = True
-        empty = {n: np.zeros((len(acts_ND), d), np.float32) for n, d in widths.items()}
-        yield ReferenceBatch(empty | {name: acts_ND}, present_NS)
+        yield one_stream(name, acts_ND, widths)
+
+
+def one_stream(name: str, acts_ND: ActsND, widths: Mapping[str, int]) -> ReferenceBatch:
+    """A batch of items that have this stream alone."""
+    present_NS = np.zeros((len(acts_ND), len(widths)), bool)
+    present_NS[:, list(widths).index(name)] = True
+    empty = {other: np.zeros((len(acts_ND), d_in), np.float32) for other, d_in in widths.items()}
+    return ReferenceBatch(empty | {name: acts_ND}, present_NS)
 
 
 def fewest_kept(found: Sequence[str], write: Callable[[Sequence[str]], float], least: float) -> int:
