@@ -96,7 +96,7 @@ def measured(
         search = best(val, stream, searches)
         found[f"{by} between raw activations"] = recall(search, test, stream)
     encoder = ConceptEncoder(artifact)
-    profile = read_profile(artifact.file(PROFILE))
+    profile = read_profile(artifact.file(PROFILE)).streams
     vectors: dict[tuple[Split, Weighting], tuple[list[SparseVector], list[SparseVector]]] = {}
     for split in ("val", "test"):
         queries = encoder.encode({text: splits[split].texts_QA})[text]

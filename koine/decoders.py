@@ -75,7 +75,7 @@ class Decoders:
         try:
             return _Decoder(
                 *(
-                    self._file.get_tensor(f"{stream}.{name}")
+                    self._file.get_tensor(f"{stream}.{name}").astype(np.float32, copy=False)
                     for name in ("dictionary", "pre_bias", "shift", "scale")
                 )
             )

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from koine.streams import Spec, StreamSpec, TextPreprocess
+from koine.streams import EncoderIdentity, Spec, StreamSpec, TextPreprocess
 
 FORMAT_VERSION = 1
 """The artifact format that this Koine reads and writes."""
@@ -77,6 +77,50 @@ class Provenance(Spec):
     """Versions of Python and of the libraries that made the weights and graphs."""
 
 
+class StreamPrecision(Spec):
+    """How one stream's graphs were made smaller, and what that changed on held-out items."""
+
+    method: str
+    """In words: how its backbone was quantised and which layers stayed in float32."""
+    items: int = Field(gt=0)
+    """Held-out items that were compared."""
+    support_jaccard: float = Field(ge=0, le=1)
+    """|A∩B| / |A∪B| of each item's active concepts here and in float32, averaged."""
+    fvu: float
+    """Mean over the items."""
+    fvu_fp32: float
+    bytes: int = Field(ge=0)
+    """Of the backbone's graph; 0 for imported activations."""
+    bytes_fp32: int = Field(ge=0)
+    speed: float | None = None
+    """Float32's time per batch of 8 on one thread over this backbone's, interleaved."""
+
+
+class Precision(Spec):
+    """The numbers that an artifact's graphs store, where they are not float32."""
+
+    kind: Literal["fp16", "int8"]
+    min_jaccard: float = Field(ge=0, le=1)
+    """What the export asked of every stream."""
+    streams: dict[str, StreamPrecision]
+
+
+class Distilled(Spec):
+    """What a student backbone learnt from, and how near it comes on held-out items."""
+
+    teacher: EncoderIdentity
+    student: str
+    """Its architecture."""
+    items: int = Field(gt=0)
+    """Training items that it learnt from."""
+    steps: int = Field(ge=0)
+    seed: int
+    parameters: int
+    parameters_teacher: int
+    metrics: dict[str, float]
+    """Against the teacher's codes; keys as in the run's `distill.json`."""
+
+
 class Manifest(Spec):
     """`manifest.json`: the artifact's description and the hash of every other file in it."""
 
@@ -95,6 +139,10 @@ class Manifest(Spec):
     training: Provenance = Provenance()
     metrics: dict[str, float] = {}
     """Main figures of the run's report, keys as in it, joined by dots; empty if not evaluated."""
+    precision: Precision | None = None
+    """None: float32 throughout."""
+    distilled: dict[str, Distilled] = {}
+    """By stream whose backbone is a student."""
     created: datetime
 
     @field_validator("name", "version")

@@ -53,7 +53,7 @@ class _Reading:
         self._path = path
         self._weighting: Weighting = weighting
         profile = read_profile(artifact.file(PROFILE))
-        self._weights = {name: weights(p, weighting) for name, p in profile.items()}
+        self._weights = {name: weights(p, weighting) for name, p in profile.streams.items()}
         self._table = _opened(path, artifact)
 
     def items(self) -> Iterator[Item]:

@@ -54,8 +54,8 @@ class Item(NamedTuple):
 def weights(profile: StreamProfile, weighting: Weighting) -> Float64[np.ndarray, "C"]:
     """What each concept's value is multiplied by in a stream: its rarity there, or 1."""
     if weighting != "idf":
-        return np.ones(len(profile.fires_C))
-    return np.log((profile.items + 1) / (profile.fires_C.astype(np.float64) + 1))
+        return np.ones(len(profile.rates_C))
+    return np.log((profile.items + 1) / (profile.fires.fires_C.astype(np.float64) + 1))
 
 
 def sparse_vector(

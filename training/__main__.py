@@ -21,6 +21,7 @@ COMMANDS = {
     "adopt": "training.commands.adopt",
     "evaluate": "training.commands.evaluate",
     "name": "training.commands.name",
+    "distill": "training.commands.distill",
     "export": "training.commands.export",
     "saelens": "training.commands.saelens",
     "demo": "training.commands.demo",

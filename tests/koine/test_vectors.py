@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,8 @@ FLAT = np.ones(C)
 
 def profile(items: int, fires: list[int]) -> StreamProfile:
     empty = StreamProfile.empty(len(fires), 4)
-    return StreamProfile(
-        items, np.array(fires, np.uint32), empty.value_sums_C, empty.l0_K1, empty.fvu_B
-    )
+    counts = replace(empty.fires, items=items, fires_C=np.array(fires, np.uint32))
+    return replace(empty, fires=counts)
 
 
 def test_a_vector_is_sorted_of_norm_one_and_has_no_pads() -> None:
@@ -174,7 +174,7 @@ def test_the_command_turns_a_table_into_a_file(
         assert f"1 items for {store}, 1 without codes" in capsys.readouterr().out
         assert len(out.read_text().splitlines()) == count
     row = pq.read_table(codes).to_pylist()[0]
-    counted = read_profile(tiny_artifact.file(PROFILE))["tiny_a"]
+    counted = read_profile(tiny_artifact.file(PROFILE)).streams["tiny_a"]
     expected = sparse_vector(row["indices"], row["values"], weights(counted, "idf"), "idf")
     assert out.read_text().splitlines()[0].split("\t")[1:] == ["tiny_a", sparsevec(expected, 64)]
 

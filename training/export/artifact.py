@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -25,7 +25,7 @@ from koine.types import ActsND, PresentNS
 from training.activations.files import fsync_file
 from training.export.card import model_card
 from training.export.counted import Counted
-from training.export.head import CodeRule, HeadWeights, head_file, write_heads
+from training.export.head import CodeRule, HeadWeights, Storage, head_file, write_heads
 from training.naming.names import Names
 
 WriteBackbone = Callable[[Path], None]
@@ -64,6 +64,9 @@ class Draft:
     """Goes with weights that have a selector."""
     names: Names | None = None
     """What `name` found of these weights' concepts."""
+    storage: Storage | None = None
+    """How the heads' matrices are stored; None: in float32."""
+    distilled: Mapping[str, m.Distilled] = field(default_factory=dict[str, m.Distilled])
 
 
 @contextmanager
@@ -97,8 +100,10 @@ def staged(
 def write_artifact(folder: Path, draft: Draft) -> Artifact:
     """Writes every file of the artifact into the empty `folder` and opens it."""
     assert list(draft.specs) == list(draft.weights)
-    write_heads(folder, draft.weights, draft.k, shared=draft.shared, rule=draft.rule)
-    _write_decoders(folder / m.DECODERS, draft.weights)
+    write_heads(
+        folder, draft.weights, draft.k, shared=draft.shared, rule=draft.rule, storage=draft.storage
+    )
+    _write_decoders(folder / m.DECODERS, draft)
     streams = tuple(_write_stream(folder, draft, name) for name in draft.specs)
     profile = _profile(folder, draft, f"{draft.name}@{draft.version}")
     (folder / m.PROFILE).parent.mkdir()
@@ -118,13 +123,23 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
         files=_entries(folder) | {m.CARD: m.FileEntry(sha256="0" * 64, bytes=0)},
         training=draft.training,
         metrics=dict(draft.metrics),
+        distilled=dict(draft.distilled),
         created=datetime.now(UTC).replace(microsecond=0),
     )
-    card = model_card(manifest, profile.streams, concepts)
-    (folder / m.CARD).write_text(card, encoding="utf-8")
+    write_manifest(folder, manifest, profile.streams, concepts)
+    return Artifact.open(folder)
+
+
+def write_manifest(
+    folder: Path,
+    manifest: m.Manifest,
+    profile: Mapping[str, StreamProfile],
+    concepts: Sequence[Concept],
+) -> None:
+    """Writes the model card and the manifest with the hashes of all files in `folder`."""
+    (folder / m.CARD).write_text(model_card(manifest, profile, concepts), encoding="utf-8")
     manifest = manifest.model_copy(update={"files": _entries(folder)})
     (folder / m.MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return Artifact.open(folder)
 
 
 def _put_back(old: Path, out: Path) -> None:
@@ -160,10 +175,11 @@ def _write_stream(folder: Path, draft: Draft, name: str) -> m.ArtifactStream:
     )
 
 
-def _write_decoders(path: Path, weights: Mapping[str, HeadWeights]) -> None:
+def _write_decoders(path: Path, draft: Draft) -> None:
+    small = (draft.storage or {}).get("dictionary_CD", "float32") != "float32"
     tensors: dict[str, np.ndarray] = {}
-    for name, w in weights.items():
-        tensors[f"{name}.dictionary"] = w.dictionary_CD
+    for name, w in draft.weights.items():
+        tensors[f"{name}.dictionary"] = w.dictionary_CD.astype(np.float16 if small else np.float32)
         tensors[f"{name}.pre_bias"] = w.pre_bias_D
         tensors[f"{name}.shift"] = w.shift_D
         tensors[f"{name}.scale"] = w.scale
@@ -200,7 +216,8 @@ def _concepts(profile: Mapping[str, StreamProfile], names: Names | None) -> list
 
 
 def _entries(folder: Path) -> dict[str, m.FileEntry]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in found if path != folder / m.MANIFEST)
     return {
         path.relative_to(folder).as_posix(): m.FileEntry(
             sha256=sha256_file(path), bytes=path.stat().st_size

@@ -6,28 +6,50 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from koine.artifact import Artifact
+from koine.concepts import read_concepts
 from koine.encoder import ConceptEncoder
 from koine.errors import ExportError
-from koine.manifest import Provenance
+from koine.manifest import CONCEPTS, PROFILE, Provenance
+from koine.profile import read_profile
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
+from koine.types import ActsND
 from training.activations.store import ActivationStore
 from training.checkpoint import RECORD, load_model
+from training.distillation.students import read_students
 from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
-from training.export.artifact import Draft, ReferenceBatch, WriteBackbone, staged, write_artifact
+from training.export.artifact import (
+    Draft,
+    ReferenceBatch,
+    WriteBackbone,
+    staged,
+    write_artifact,
+    write_manifest,
+)
 from training.export.backbone import copy_onnx, export_module
+from training.export.comparison import Comparison
+from training.export.examples import Examples, source_of
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.metrics import metrics_summary
 from training.export.parity import Parity, check_backbone, check_heads
+from training.export.precision import (
+    STORAGE,
+    Lowering,
+    PrecisionConfig,
+    one_stream,
+    profile_batches,
+)
 from training.export.samples import sample_images, sample_texts
 from training.model import AlignedDictionary
 from training.naming.names import read_names
@@ -60,42 +82,60 @@ def export(
     encoders: Path | None = None,
     store: Path | None = None,
     names: Path | None = None,
+    precision: PrecisionConfig | None = None,
+    data: Path | None = None,
+    source: str | None = None,
 ) -> Exported:
     """Exports the dictionary of `run` to the directory `out`, replacing an artifact there.
 
     `name` defaults to the recipe's, `store` to the one that the run was fitted on; `encoders` is
-    the folder of encoder weights, `names` that of names (RUN/names where there are some). Raises
-    `ExportError` if torch and ONNX Runtime disagree or the names are of other weights; `out` is
-    then as it was.
+    the folder of encoder weights, `names` that of names (RUN/names where there are some).
+    `precision` makes the graphs smaller, measured on items of the `data` that the store was
+    extracted from (laid out as `source` says, or the recipe). Raises `ExportError` if torch and
+    ONNX Runtime disagree, or the smaller graphs and float32, or the names are of other weights;
+    `out` is then as it was.
     """
     record, model, acts = finished(run, store)
     recipe = record["recipe"] or acts.manifest.plan.recipe
     specs = {spec.name: spec for spec in acts.streams}
-    found = read_names(run, names)
     with staged(out) as folder:
-        loaded = load_encoders(specs, recipe, encoders)
-        artifact = write_artifact(
-            folder,
-            Draft(
-                name=name or recipe or "dictionary",
-                version=version,
-                k=model.config.k,
-                method=record["method"],
-                shared=model.config.selection == "global",
-                specs=specs,
-                weights={stream: head_weights(model, stream) for stream in specs},
-                rule=code_rule(model),
-                backbones={s: backbone_writer(e, specs[s]) for s, e in loaded.items()},
-                tokenizers={
-                    s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
-                },
-                reference=_reference(acts),
-                training=_provenance(record, recipe),
-                metrics=metrics_summary(run),
-                names=found,
-            ),
+        students = read_students(run, specs, acts.path)
+        taught = {name: kept.spec for name, kept in students.items()}
+        others = {name: spec for name, spec in specs.items() if name not in students}
+        found = load_encoders(others, recipe, encoders) | {
+            s: k.encoder for s, k in students.items()
+        }
+        specs |= taught
+        loaded = {name: found[name] for name in specs if name in found}
+        draft = Draft(
+            name=name or recipe or "dictionary",
+            version=version,
+            k=model.config.k,
+            method=record["method"],
+            shared=model.config.selection == "global",
+            specs=specs,
+            weights={stream: head_weights(model, stream) for stream in specs},
+            rule=code_rule(model),
+            backbones={s: backbone_writer(e, specs[s]) for s, e in loaded.items()},
+            tokenizers={
+                s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
+            },
+            reference=_reference(acts, {s: k.acts_ND for s, k in students.items()}),
+            distilled={s: k.about for s, k in students.items()},
+            training=_provenance(record, recipe),
+            metrics=metrics_summary(run),
+            names=read_names(run, names),
         )
-        parity = _gate(artifact, model, acts, loaded)
+        if precision is None:
+            artifact = write_artifact(folder, draft)
+            parity = _gate(artifact, model, acts, loaded)
+        else:
+            layout = source or (RECIPES[recipe]().source if recipe in RECIPES else None)
+            examples = Examples(acts, loaded, source_of(data, layout))
+            with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as full:
+                artifact = write_artifact(Path(full), draft)
+                parity = _gate(artifact, model, acts, loaded)
+                _write_smaller(folder, draft, artifact, acts, examples, precision)
     return Exported(Artifact.open(out, verify=False), parity)  # hashed when it was written
 
 
@@ -112,11 +152,37 @@ def finished(run: Path, store: Path | None = None) -> Finished:
 
     Raises `ExportError` where the run is unfinished or the store has changed.
     """
-    record = _record(run)
+    record = read_record(run)
     model = load_model(run)
     acts = ActivationStore.open(store or Path(record["store"]), verify=False)
     _check_store(acts, record, model)
     return Finished(record, model, acts)
+
+
+def _write_smaller(
+    folder: Path,
+    draft: Draft,
+    full: Artifact,
+    store: ActivationStore,
+    examples: Examples,
+    config: PrecisionConfig,
+) -> None:
+    """Writes the artifact in fewer bits, if its codes stay near those of `full`."""
+    lowering = Lowering(full, examples, config)
+    reference = profile_batches(folder, full, examples, store)
+    smaller = replace(
+        draft,
+        backbones=lowering.writers(),
+        storage=STORAGE[config.kind],
+        reference=reference,
+    )
+    small = write_artifact(folder, smaller)
+    precision = Comparison(
+        full=full, small=small, examples=examples, store=store, config=config
+    ).gate(lowering.methods)
+    manifest = small.manifest.model_copy(update={"precision": precision})
+    profile = read_profile(folder / PROFILE).streams
+    write_manifest(folder, manifest, profile, read_concepts(folder / CONCEPTS))
 
 
 def head_weights(model: AlignedDictionary, stream: str) -> HeadWeights:
@@ -156,7 +222,8 @@ def backbone_writer(encoder: Encoder, spec: StreamSpec) -> WriteBackbone:
     return partial(export_module, encoder.module, spec)
 
 
-def _record(run: Path) -> dict[str, Any]:
+def read_record(run: Path) -> dict[str, Any]:
+    """`RUN/fit.json`; ExportError where the run is unfinished."""
     try:
         return json.loads((run / RECORD).read_bytes())
     except FileNotFoundError:
@@ -217,12 +284,18 @@ def _recipe(name: str | None) -> Recipe:
     return RECIPES[name]()
 
 
-def _reference(store: ActivationStore) -> Iterator[ReferenceBatch]:
+def _reference(store: ActivationStore, students: Mapping[str, ActsND]) -> Iterator[ReferenceBatch]:
+    """Training items' activations: the store's, but of students their own."""
     rows = store.split("train")
     if len(rows) > PROFILE_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, PROFILE_ROWS).astype(np.int64)]
+    names = [spec.name for spec in store.streams]
+    taught_S = np.array([name in students for name in names])
     for start in range(0, len(rows), _BATCH):
-        yield ReferenceBatch(*store.gather(rows[start : start + _BATCH]))
+        acts, present_NS = store.gather(rows[start : start + _BATCH])
+        yield ReferenceBatch(acts, present_NS & ~taught_S)
+    for name, acts_ND in students.items():
+        yield one_stream(name, acts_ND, {spec.name: spec.d_in for spec in store.streams})
 
 
 def _gate(

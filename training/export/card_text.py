@@ -53,7 +53,7 @@ What they show is not in here. Concepts are those of this data: what it lacks, t
 
 {figures}
 
-## Concepts
+{smaller}## Concepts
 
 {concepts}
 

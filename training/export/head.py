@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import onnx
@@ -32,6 +32,15 @@ UNIT_NORM_EPS = 1e-8
 SMALLEST_VARIANCE = 1e-12
 """Below this squared distance from the mean, fvu divides by this instead."""
 _ALIGN = 4096  # ONNX Runtime maps external tensors into memory page by page
+
+
+Stored = Literal["float32", "float16", "int8"]
+Storage = Mapping[str, Stored]
+"""How arrays are stored by their name in `HeadWeights.arrays`, float32 where not said. Graphs
+widen them again as they load, so that all arithmetic is in float32."""
+SCALES = ".scales"
+"""What the name of an int8 array's row scales ends in."""
+_TYPES: dict[Stored, str] = {"float32": "<f4", "float16": "<f2", "int8": "i1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +108,17 @@ def write_heads(
     *,
     shared: bool = True,
     rule: CodeRule | None = None,
+    storage: Storage | None = None,
 ) -> None:
     """Writes `heads/` into `folder`: a graph for each stream, the joint one, and their weights.
 
     `shared`: joint encoding takes one support per item (Global TopK) or each stream its own.
-    `rule` goes with weights that have a selector.
+    `rule` goes with weights that have a selector; `storage` says how matrices are stored.
     """
     assert all((w.selector is None) == (rule is None) for w in weights.values())
     heads = folder / "heads"
     heads.mkdir(parents=True, exist_ok=True)
-    stored = _write_weights(heads / WEIGHTS, weights)
+    stored = _write_weights(heads / WEIGHTS, weights, storage or {})
     for name, w in weights.items():
         graph = _Graph(stored, k, rule)
         at = graph.pre_codes(name, graph.input("acts", ["N", w.d_in]))
@@ -146,26 +156,43 @@ def _joint_graph(graph: _Graph, weights: Mapping[str, HeadWeights], shared: bool
     return graph
 
 
-def _write_weights(path: Path, weights: Mapping[str, HeadWeights]) -> dict[str, onnx.TensorProto]:
+def _write_weights(
+    path: Path, weights: Mapping[str, HeadWeights], storage: Storage
+) -> dict[str, onnx.TensorProto]:
     """Writes all tensors into one file and returns, by `stream.field`, how a graph names them."""
     stored: dict[str, onnx.TensorProto] = {}
     with path.open("wb") as file:
         for stream, w in weights.items():
             for key, values in w.arrays().items():
-                array = np.ascontiguousarray(values, dtype="<f4")
-                file.write(b"\0" * (-file.tell() % _ALIGN))
-                tensor = onnx.TensorProto(
-                    name=f"{stream}.{key}",
-                    data_type=TensorProto.FLOAT,
-                    dims=array.shape,
-                    data_location=TensorProto.EXTERNAL,
-                )
-                place = {"location": WEIGHTS, "offset": file.tell(), "length": array.nbytes}
-                for what, value in place.items():
-                    tensor.external_data.add(key=what, value=str(value))
-                file.write(array.tobytes())
-                stored[tensor.name] = tensor
+                name = f"{stream}.{key}"
+                kind = storage.get(key, "float32")
+                if kind == "int8":
+                    scales_C1, values = quantised_rows(values)
+                    stored[f"{name}{SCALES}"] = _append(file, f"{name}{SCALES}", scales_C1)
+                stored[name] = _append(file, name, values.astype(_TYPES[kind]))
     return stored
+
+
+def _append(file: BinaryIO, name: str, values: np.ndarray) -> onnx.TensorProto:
+    file.write(b"\0" * (-file.tell() % _ALIGN))
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(values.dtype),
+        dims=values.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    place = {"location": WEIGHTS, "offset": file.tell(), "length": values.nbytes}
+    for what, value in place.items():
+        tensor.external_data.add(key=what, value=str(value))
+    file.write(np.ascontiguousarray(values).tobytes())
+    return tensor
+
+
+def quantised_rows(matrix_CD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scales [C, 1] and int8 values: each row's largest number becomes ±127."""
+    largest_C1 = np.abs(matrix_CD).max(1, keepdims=True)
+    scales_C1 = np.maximum(largest_C1 / 127, np.finfo(np.float32).tiny).astype("<f4")
+    return scales_C1, np.rint(matrix_CD / scales_C1).astype(np.int8)
 
 
 class _PreCodes(NamedTuple):
@@ -189,6 +216,7 @@ class _Graph:
         self._rule = rule
         self._k = k
         self._named = 0
+        self._widened: dict[str, str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: dict[str, onnx.TensorProto] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -328,10 +356,17 @@ class _Graph:
         return out
 
     def weight(self, stream: str, field: str) -> str:
-        """A tensor of the shared weights file."""
+        """A tensor of the shared weights file, in float32."""
         name = f"{stream}.{field}"
         self._tensors[name] = self._stored[name]
-        return name
+        if self._stored[name].data_type == TensorProto.FLOAT:
+            return name
+        if name not in self._widened:
+            wide = self.op("Cast", name, to=TensorProto.FLOAT)
+            if name + SCALES in self._stored:
+                wide = self.op("Mul", wide, self.weight(stream, field + SCALES))
+            self._widened[name] = wide
+        return self._widened[name]
 
     def ints(self, values: list[int]) -> str:
         """A constant list of axes or sizes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ def evaluated(tiny_artifact: Artifact) -> Manifest:
 
 
 @pytest.fixture
-def profile(tiny_artifact: Artifact) -> dict[str, StreamProfile]:
-    return read_profile(tiny_artifact.file(PROFILE))
+def profile(tiny_artifact: Artifact) -> Mapping[str, StreamProfile]:
+    return read_profile(tiny_artifact.file(PROFILE)).streams
 
 
 def test_the_hub_reads_and_validates_it(
-    evaluated: Manifest, profile: dict[str, StreamProfile], monkeypatch: pytest.MonkeyPatch
+    evaluated: Manifest, profile: Mapping[str, StreamProfile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card: Any = ModelCard(model_card(evaluated, profile))
+    card: Any = ModelCard(model_card(evaluated, profile, []))
     with local_hub(monkeypatch):
         card.validate(repo_type="model")
     assert card.data.library_name == "koine"
@@ -56,14 +57,14 @@ def test_the_hub_reads_and_validates_it(
 
 
 def test_joint_figures_stand_beside_independent_ones_only(
-    evaluated: Manifest, profile: dict[str, StreamProfile]
+    evaluated: Manifest, profile: Mapping[str, StreamProfile]
 ) -> None:
-    text = model_card(evaluated, profile)
+    text = model_card(evaluated, profile, [])
     assert "| R@1, `tiny_a->tiny_b` | 0.85 | 0.99 |" in text
     assert "| variance unexplained, `tiny_a->tiny_b` | 0.7 |  |" in text
     only_joint = {k: v for k, v in FIGURES.items() if k.startswith("joint.")}
     alone = evaluated.model_copy(update={"metrics": only_joint})
-    assert "0.99" not in model_card(alone, profile)
+    assert "0.99" not in model_card(alone, profile, [])
 
 
 def test_an_artifacts_own_card_says_what_is_not_known(tiny_artifact: Artifact) -> None:
@@ -75,7 +76,7 @@ def test_an_artifacts_own_card_says_what_is_not_known(tiny_artifact: Artifact) -
 
 
 def test_named_concepts_are_listed_best_first_and_cannot_break_the_table(
-    evaluated: Manifest, profile: dict[str, StreamProfile]
+    evaluated: Manifest, profile: Mapping[str, StreamProfile]
 ) -> None:
     concepts = [
         Concept(id=0, label="a | b\nc", status="proposed", score=0.4, rate={"tiny_a": 0.25}),
