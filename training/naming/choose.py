@@ -112,7 +112,7 @@ def _by_direction(
 
 
 def _confirms(score_T: np.ndarray, term: int) -> bool:
-    return score_T[term] > 0 and int((score_T > score_T[term]).sum()) < CONFIRMS
+    return bool(score_T[term] > 0) and int((score_T > score_T[term]).sum()) < CONFIRMS
 
 
 def _fired(stream: str, fit_T: np.ndarray, terms: Sequence[Term]) -> list[Evidence]:

@@ -79,5 +79,5 @@ def test_direction_alone_never_promises_much(has_NT: np.ndarray) -> None:
     config = NamingConfig(routes="direction", min_score=0.3)
     found = proposed(has_NT[:, 2], has_NT, [20, 0, 0, 0], config)
     assert (found.term, found.source) == (0, "direction")
-    assert direction_score(100) <= 0.45
-    assert firing_score(0.2) < firing_score(0.3) < firing_score(1) <= 0.99
+    assert direction_score(100.0) <= 0.45
+    assert firing_score(0.2) < firing_score(0.3) < firing_score(1.0) <= 0.99
