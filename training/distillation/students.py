@@ -9,12 +9,13 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from koine.errors import ExportError
 from koine.manifest import Distilled
-from koine.streams import EncoderIdentity, StreamSpec
+from koine.streams import EncoderIdentity, StreamSpec, TextPreprocess
 from koine.types import ActsND
 from training.checkpoint import save_tensors, write_json
 from training.distillation.student import Size, fill, student_for
@@ -68,7 +69,7 @@ def read_students(run: Path, specs: dict[str, StreamSpec], store: Path) -> dict[
             acts_ND = tensors.pop(_ACTS).float().numpy()
             weights = {key.removeprefix(_PREFIX): value for key, value in tensors.items()}
             student = fill(student_for(spec, entry["size"], entry["vocabulary"]), weights)
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
             raise ExportError(
                 f"{path} holds no student of stream `{name}` ({error}); distill again"
             ) from error
@@ -86,11 +87,14 @@ def _kept(
         pooling=about.teacher.pooling,
     )
     assert spec.preprocess is not None
-    tokenizer = store / spec.preprocess.tokenizer if spec.preprocess.kind == "text" else None
+    preprocess, tokenizer = spec.preprocess, None
+    if isinstance(preprocess, TextPreprocess):
+        tokenizer = store / preprocess.tokenizer
+        preprocess = preprocess.model_copy(update={"tokenizer": tokenizer.name})
     encoder = Encoder(
         identity=identity,
         d_in=spec.d_in,
-        preprocess=spec.preprocess,
+        preprocess=preprocess,
         backbone=TorchBackbone(student),
         tokenizer_file=tokenizer,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from koine.codes import PAD, Codes
 from koine.sessions import CPU, Session
@@ -19,6 +19,10 @@ SPEED_BATCH = 8
 """Items in a batch that speed is measured on."""
 SPEED_ROUNDS = 7
 """Times that each graph runs it, in turns; the median of their ratios counts."""
+
+
+Batch = UInt8[np.ndarray, "_ H W 3"] | Tokens
+"""Prepared items; batches in a row may have different numbers of them."""
 
 
 def support_jaccard(one: Codes, other: Codes) -> float:
@@ -42,7 +46,7 @@ def graph_inputs(batch: ImagesNHWC | Tokens) -> dict[str, np.ndarray]:
     return {"image": batch}
 
 
-def graph_acts(graph: Path, batches: Iterable[ImagesNHWC | Tokens]) -> Float32[np.ndarray, "M D"]:
+def graph_acts(graph: Path, batches: Iterable[Batch]) -> Float32[np.ndarray, "M D"]:
     """Activations that a backbone's graph computes on the CPU."""
     session = Session(graph, [CPU])
     return np.concatenate([session.run(graph_inputs(batch))["acts"] for batch in batches])

@@ -18,13 +18,12 @@ from koine.artifact import Artifact
 from koine.codes import Codes
 from koine.encoder import ConceptEncoder
 from koine.sessions import CPU
-from koine.texts import Tokens
-from koine.types import ActsND, ImagesNHWC
+from koine.types import ActsND
 from training.activations.store import ActivationStore
 from training.export import quantise as q
 from training.export.artifact import ReferenceBatch
 from training.export.examples import BATCH, Examples
-from training.export.fidelity import graph_acts, graph_inputs, support_jaccard
+from training.export.fidelity import Batch, graph_acts, graph_inputs, support_jaccard
 from training.export.head import Storage
 
 Kind = Literal["fp16", "int8"]
@@ -128,7 +127,7 @@ class Lowering:
         self._correct(ready, path, seen[:first])
         return f"{words}, {config.calibration} ranges"
 
-    def _correct(self, ready: Path, path: Path, seen: Sequence[ImagesNHWC | Tokens]) -> None:
+    def _correct(self, ready: Path, path: Path, seen: Sequence[Batch]) -> None:
         """Brings each activation's mean over the items back to float32's."""
         offset_D = (graph_acts(ready, seen) - graph_acts(path, seen)).mean(0)
         q.correct(path, offset_D)

@@ -177,10 +177,13 @@ def perturbing(tensor: str, amount: float) -> Callable[..., None]:
         *,
         shared: bool = True,
         rule: CodeRule | None,
+        storage: Storage | None,
     ) -> None:
         changed = np.asarray(getattr(weights["other"], tensor) * np.float32(1 + amount))
         other = dataclasses.replace(weights["other"], **{tensor: changed})
-        write_heads(folder, {**weights, "other": other}, k, shared=shared, rule=rule)
+        write_heads(
+            folder, {**weights, "other": other}, k, shared=shared, rule=rule, storage=storage
+        )
 
     return write
 
@@ -225,8 +228,9 @@ def test_the_gate_refuses_a_joint_graph_that_differs(
         *,
         shared: bool,
         rule: CodeRule | None,
+        storage: Storage | None,
     ) -> None:
-        write_heads(folder, weights, k, shared=not shared, rule=rule)
+        write_heads(folder, weights, k, shared=not shared, rule=rule, storage=storage)
 
     monkeypatch.setattr(artifact_module, "write_heads", write)
     with pytest.raises(ExportError, match="joint` differ .* concepts active in only one"):
