@@ -26,7 +26,7 @@ from training.configs import ALIGNED, FitConfig
 from training.export import artifact as artifact_module
 from training.export import build
 from training.export.build import export
-from training.export.head import WEIGHTS, CodeRule, HeadWeights, write_heads
+from training.export.head import WEIGHTS, CodeRule, HeadWeights, Storage, write_heads
 from training.trainer import fit
 
 CONFIG = FitConfig(num_concepts=40, k=4, batch_size=32, steps=40, validate_every=20)

@@ -121,7 +121,7 @@ def test_products_are_quantised_and_tables_halved(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # the exporter's own, of parts of torch that it uses
         torch.onnx.export(
             Products().eval(), (ids_NT, ids_NT), path, dynamo=True, output_names=["acts"],
-            input_names=["input_ids", "attention_mask"], verbose=False,
+            input_names=["input_ids", "attention_mask"], verbose=False, external_data=False,
         )  # fmt: skip
     prepared = q.prepared(path, tmp_path / "prepared.onnx")
     assert q.method_for(prepared) == "dynamic"
