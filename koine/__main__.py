@@ -1,4 +1,4 @@
-"""`python -m koine <command>`: look at an artifact, check it, encode files with it.
+"""`python -m koine <command>`: look at an artifact, check it, encode files, keep its labels.
 
 Exit 0: done; 2: bad usage or input, a damaged artifact; 1: any other failure.
 """
@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from koine.artifact import Artifact
-from koine.errors import ArtifactError, EncoderError, InputError, KoineError
+from koine.errors import (
+    ArtifactError,
+    ConflictError,
+    EncoderError,
+    InputError,
+    KoineError,
+    LabelsError,
+)
+from koine.labels.commands import add_commands
 from koine.manifest import PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
 
-USAGE_ERRORS = (InputError, ArtifactError, EncoderError)
+USAGE_ERRORS = (InputError, ArtifactError, EncoderError, LabelsError, ConflictError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     encoding.add_argument("--stream", action="append", help="only this stream; may be repeated")
     encoding.add_argument("--mode", choices=("independent", "joint"), default="independent")
     encoding.add_argument("--threads", type=int, default=0, help="per graph; 0: all cores")
+    add_commands(commands, _command)
     return parser
 
 
