@@ -198,7 +198,13 @@ class LabelLayer:
         try:
             with open(self.path if fd is None else os.dup(fd), "rb") as file:
                 found = os.fstat(file.fileno())
-                replaced = found.st_ino != self._place.inode or found.st_size < self._place.end
+                seen = (found.st_ino, found.st_size, found.st_mtime_ns)
+                replaced = (
+                    found.st_ino != self._place.inode
+                    or found.st_size < self._place.end
+                    # written over in place
+                    or (found.st_size == self._place.end and seen != self._place.stamp)
+                )
                 place = _Place(found.st_ino) if replaced else self._place
                 file.seek(place.end)
                 data = file.read()
@@ -206,8 +212,7 @@ class LabelLayer:
             raise self._unusable("be read", error) from error
         labels = Labels() if replaced else self._labels
         self._labels, read = self._replayed(labels, data, place.lines)
-        stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
-        self._place = _Place(found.st_ino, place.end + read.end, read.lines, stamp)
+        self._place = _Place(found.st_ino, place.end + read.end, read.lines, seen)
 
     def _replayed(self, labels: Labels, data: bytes, lines: int) -> tuple[Labels, _Read]:
         """The labels with what whole batches add; what was read up to there."""

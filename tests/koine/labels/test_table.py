@@ -58,7 +58,9 @@ def edit(path: Path, changes: dict[int, dict[str, str]], separator: str = ",") -
 def test_a_table_has_every_concept(table: Path) -> None:
     exported = rows(table)
     assert [row["id"] for row in exported] == [str(n) for n in range(64)]
-    assert exported[7]["label"] == exported[7]["candidates"] == "DOG on grass"
+    assert exported[7]["label"] == "DOG on grass"
+    assert exported[7]["candidates"] == "DOG on grass; a hound; square lawn"
+    assert exported[7]["captions"] == "a dog; packed; gone"
     assert exported[7]["revision"].startswith("r0@")
     assert float(exported[7]["rate.tiny_a"]) >= 0
     assert table.read_bytes().startswith(b"\xef\xbb\xbf")
