@@ -1,4 +1,4 @@
-"""`python -m koine <command>`: look at an artifact, check it, encode files with it, compare codes.
+"""`python -m koine <command>`: artifacts looked at, used and moved, codes compared, labels kept.
 
 Exit 0: done; 2: bad usage or input, a damaged artifact; 1: any other failure.
 """
@@ -11,15 +11,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from koine.artifact import Artifact, is_artifact
-from koine.concepts import concept_labels, read_concepts
-from koine.errors import ArtifactError, EncoderError, InputError, KoineError
-from koine.manifest import CONCEPTS, PROFILE, ArtifactStream, Manifest
+from koine.artifact import Artifact
+from koine.drift.commands import add_drift
+from koine.errors import (
+    ArtifactError,
+    ConflictError,
+    EncoderError,
+    InputError,
+    KoineError,
+    LabelsError,
+)
+from koine.labels.commands import add_commands
+from koine.manifest import PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
 from koine.vectors import STORES, WEIGHTINGS
 
-DRIFT_INPUT = "an artifact, a profile's file, or a .parquet of codes that `encode` wrote"
-USAGE_ERRORS = (InputError, ArtifactError, EncoderError)
+USAGE_ERRORS = (InputError, ArtifactError, EncoderError, LabelsError, ConflictError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,26 +84,6 @@ def encode(args: argparse.Namespace) -> int:
     return 0 if counts.encoded or not counts.failed else 2
 
 
-def drift(args: argparse.Namespace) -> int:
-    """Compares two sets of codes, in words."""
-    from koine.drift.compare import compare
-    from koine.drift.offline import load_profile
-    from koine.drift.report import as_json, as_text
-    from koine.drift.verdict import DriftConfig
-
-    named = args.artifact or (args.reference if is_artifact(args.reference) else None)
-    artifact = Artifact.open(named, verify=False) if named else None
-    found = compare(
-        load_profile(args.reference, artifact), load_profile(args.window, artifact), DriftConfig()
-    )
-    labels = concept_labels(read_concepts(artifact.file(CONCEPTS))) if artifact else {}
-    print(as_text(found, labels, args.most))
-    if args.json is not None:
-        args.json.write_text(as_json(found, labels), encoding="utf-8")
-    drifted = any(v.state == "drift" for v in found.streams.values())
-    return 1 if args.fail_on_drift and drifted else 0
-
-
 def vectors(args: argparse.Namespace) -> int:
     """A Parquet table of codes to what a vector store reads."""
     from koine.vector_files import write_vectors
@@ -132,20 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     encoding.add_argument("--stream", action="append", help="only this stream; may be repeated")
     encoding.add_argument("--mode", choices=("independent", "joint"), default="independent")
     encoding.add_argument("--threads", type=int, default=0, help="per graph; 0: all cores")
-    comparing = commands.add_parser(
-        "drift", help="compare two sets of codes", description="What changed, concept by concept."
-    )
-    comparing.add_argument("reference", type=Path, metavar="REFERENCE", help=DRIFT_INPUT)
-    comparing.add_argument(
-        "window", type=Path, metavar="WINDOW", help="the same, of what came later"
-    )
-    comparing.add_argument("--artifact", type=Path, help="the dictionary that made the codes")
-    comparing.add_argument("--json", type=Path, help="file for everything that was found")
-    comparing.add_argument("--most", type=int, default=20, help="concepts listed a stream")
-    comparing.add_argument(
-        "--fail-on-drift", action="store_true", help="exit 1 where there is drift"
-    )
-    comparing.set_defaults(run=drift)
+    add_drift(commands)
     writing = _command(
         commands, "vectors", vectors, "turn a table of codes into sparse vectors for a vector store"
     )
@@ -165,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     pushing.add_argument(
         "--public", action="store_true", help="a repository that is made is open to everybody"
     )
+    add_commands(commands, _command)
     return parser
 
 

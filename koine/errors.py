@@ -8,6 +8,7 @@
     │   ├── UnknownStreamError  a stream that this dictionary does not have
     │   ├── UnknownDictionaryError  a dictionary that is not served here
     │   ├── UnknownConceptError  a concept that this dictionary does not have
+    │   ├── UnknownExemplarError  a picture that this concept does not have
     │   ├── RequestError        a request or command that cannot be read
     │   └── TooLargeError       more bytes or items than the limits allow
     ├── AccessError             who asks may not have this
@@ -17,6 +18,10 @@
     │   ├── SourceError         images, captions or labels that do not fit together
     │   ├── StoreError          a store that is damaged, unfinished or does not align
     │   └── CheckpointError     another project's weights that cannot be taken over
+    ├── LabelsError             a label layer that is damaged, of another dictionary or not writable
+    │   └── NoLabelsError       no label layer is kept here
+    ├── ConflictError           what was to be changed has changed meanwhile
+    ├── PreconditionError       a change that does not say which state it is made to
     ├── ArtifactError           an artifact that is damaged, unknown or incomplete
     ├── EncoderError            weights or an encoder that cannot be loaded
     ├── TrainingError           a run that cannot start or go on
@@ -86,6 +91,12 @@ class UnknownConceptError(InputError):
     title = "Unknown concept"
 
 
+class UnknownExemplarError(InputError):
+    """A picture that this concept does not have."""
+
+    title = "Unknown exemplar"
+
+
 class RequestError(InputError):
     """A request or command line that cannot be read."""
 
@@ -138,6 +149,30 @@ class CheckpointError(DataError):
     """Weights that another project saved, damaged, incomplete or not of the store's streams."""
 
     title = "The checkpoint cannot be used"
+
+
+class LabelsError(KoineError):
+    """A label layer that is damaged, of another dictionary, or that cannot be written."""
+
+    title = "The labels cannot be used"
+
+
+class NoLabelsError(LabelsError):
+    """No label layer is kept here."""
+
+    title = "Labels cannot be changed here"
+
+
+class ConflictError(KoineError):
+    """What was to be changed has changed meanwhile."""
+
+    title = "Somebody else was first"
+
+
+class PreconditionError(KoineError):
+    """A change that does not say which state it is made to."""
+
+    title = "The state that was seen is needed"
 
 
 class ArtifactError(KoineError):

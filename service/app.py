@@ -76,7 +76,7 @@ class ConceptService:
             logs.stop(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
         os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)
-        for name in ("keys_file", "tls_cert", "tls_key", "tls_client_ca"):
+        for name in ("labels", "keys_file", "tls_cert", "tls_key", "tls_client_ca"):
             if path := getattr(SETTINGS, name):
                 os.environ[f"{PREFIX}{name.upper()}"] = str(path.absolute())
 

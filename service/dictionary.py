@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from koine.concepts import Concept, read_concepts
 from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError
+from koine.exemplars import Exemplars
+from koine.labels import LabelLayer
 from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
@@ -30,6 +32,7 @@ from service.batcher import Batcher
 from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item
+from service.labels import LabelBook
 from service.metrics import HEADS
 from service.places import Places, reserve
 from service.settings import Settings
@@ -44,10 +47,15 @@ class Loaded(NamedTuple):
     encoder: ConceptEncoder
     concepts: list[Concept]
     decoders: Decoders
+    exemplars: Exemplars | None
+    layer: LabelLayer | None
 
 
 def load(path: Path, settings: Settings) -> Loaded:
-    """The artifact at `path`, every file verified, loaded and warm. Raises `ArtifactError`."""
+    """The artifact at `path`, every file verified, loaded and warm, and what people say of it.
+
+    Raises `ArtifactError`, `LabelsError`.
+    """
     encoder = ConceptEncoder(
         Artifact.open(path, verify=True),
         providers=_PROVIDERS[settings.provider],
@@ -57,19 +65,21 @@ def load(path: Path, settings: Settings) -> Loaded:
     encoder.warm_up()
     artifact = encoder.artifact
     decoders = Decoders(artifact.file(DECODERS))
-    return Loaded(encoder, read_concepts(artifact.file(CONCEPTS)), decoders)
+    concepts = read_concepts(artifact.file(CONCEPTS))
+    exemplars = Exemplars.of(artifact)
+    layer = None
+    if settings.labels is not None:
+        layer = LabelLayer(settings.labels, artifact, concepts)
+    return Loaded(encoder, concepts, decoders, exemplars, layer)
 
 
 class Dictionary:
-    """`start` it in an event loop, `encode`, `close` it.
-
-    `labels` are those of the named concepts, by id.
-    """
+    """`start` it in an event loop, `encode`, `close` it."""
 
     def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
-        encoder, self.concepts, self.decoders = loaded
+        encoder, concepts, self.decoders, self.exemplars, layer = loaded
         self.encoder = encoder
-        self.labels = {c.id: c.label for c in self.concepts if c.label is not None}
+        self.book = LabelBook(self.title, concepts, layer)
         self._settings = settings
         self._users = 0
         self._admission = Admission()
@@ -107,6 +117,22 @@ class Dictionary:
         """Starts the queues in the running event loop."""
         for batcher in self._batchers.values():
             batcher.start()
+        self.book.start()
+
+    @property
+    def concepts(self) -> list[Concept]:
+        """By id, as the label layer has them now."""
+        return self.book.labelled.concepts
+
+    @property
+    def labels(self) -> Mapping[int, str]:
+        """Labels of the named concepts, by id."""
+        return self.book.labelled.labels
+
+    @property
+    def digest(self) -> str:
+        """The artifact's."""
+        return self.encoder.artifact.digest
 
     @property
     def alive(self) -> bool:
@@ -181,6 +207,9 @@ class Dictionary:
         while self._users and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
         left_s = max(0.0, deadline - time.monotonic())
+        await self.book.close()
+        if self.exemplars is not None:
+            self.exemplars.close()
         await asyncio.gather(*(batcher.close(left_s) for batcher in self._batchers.values()))
 
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from service.schemas import (
     CompareRequest,
     CompareResponse,
-    ConceptInfo,
+    ConceptCard,
+    ConceptChange,
     ConceptsQuery,
     ConceptsResponse,
     DictionaryQuery,
@@ -47,12 +48,16 @@ class Endpoint(NamedTuple):
     """The model of its query."""
     cached: bool = False
     """Whether it answers `If-None-Match`."""
+    guarded: bool = False
+    """Whether it needs `If-Match`."""
 
 
 WORK = (400, 401, 403, 404, 413, 415, 429, 500, 503, 504)
 """How requests for codes can be refused."""
 FACTS = (400, 401, 403, 404, 429, 500, 503)
 """How questions about what is served can be refused."""
+CHANGE = (400, 401, 403, 404, 409, 412, 413, 415, 428, 429, 500, 503)
+"""How changes can be refused."""
 PROBE = (503,)
 _MODEL = "/v2/models/{model}"
 _VERSION = _MODEL + "/versions/{version}"
@@ -68,8 +73,12 @@ ENDPOINTS = (
              TranslateResponse, WORK, TranslateRequest),
     Endpoint("get", "/v1/concepts", "The dictionary's concepts, a page at a time",
              ConceptsResponse, FACTS, query=ConceptsQuery, cached=True),
-    Endpoint("get", "/v1/concepts/{id}", "One concept",
-             ConceptInfo, FACTS, query=DictionaryQuery, cached=True),
+    Endpoint("get", "/v1/concepts/{id}", "All that is known of one concept",
+             ConceptCard, FACTS, query=DictionaryQuery, cached=True),
+    Endpoint("patch", "/v1/concepts/{id}", "Verify, reject or rename a label, or withdraw that",
+             ConceptCard, CHANGE, ConceptChange, query=DictionaryQuery, guarded=True),
+    Endpoint("get", "/v1/concepts/{id}/exemplars/{n}", "An exemplar's thumbnail",
+             "image/jpeg", FACTS, query=DictionaryQuery, cached=True),
     Endpoint("get", "/v1/info", "The dictionary, its streams and the limits",
              InfoResponse, FACTS, query=DictionaryQuery),
     Endpoint("get", "/v2", "What this server is", ServerMetadata, FACTS),
@@ -91,4 +100,5 @@ ENDPOINTS = (
     Endpoint("get", "/metrics", "Prometheus metrics of all workers", "text/plain", (401, 403, 429)),
     Endpoint("get", "/openapi.json", "This document", "application/json"),
     Endpoint("get", "/docs", "This document as a page", "text/html"),
+    Endpoint("get", "/concepts", "A page for people who check concepts", "text/html"),
 )  # fmt: skip

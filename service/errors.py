@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -15,7 +16,7 @@ from service.telemetry import instance_uri
 
 GrpcCode = Literal[
     "INVALID_ARGUMENT", "NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE",
+    "FAILED_PRECONDITION", "ABORTED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE",
 ]  # fmt: skip
 """Names of `grpc.StatusCode`, so that HTTP alone needs no grpc package."""
 
@@ -36,6 +37,7 @@ STATUS: dict[type[KoineError], Status] = {
     errors.UnknownStreamError: Status(400, "INVALID_ARGUMENT"),
     errors.UnknownDictionaryError: Status(404, "NOT_FOUND"),
     errors.UnknownConceptError: Status(404, "NOT_FOUND"),
+    errors.UnknownExemplarError: Status(404, "NOT_FOUND"),
     errors.RequestError: Status(400, "INVALID_ARGUMENT"),
     errors.TooLargeError: Status(413, "INVALID_ARGUMENT"),
     errors.AccessError: Status(403, "PERMISSION_DENIED"),
@@ -45,6 +47,10 @@ STATUS: dict[type[KoineError], Status] = {
     errors.SourceError: Status(500, "INTERNAL"),
     errors.StoreError: Status(500, "INTERNAL"),
     errors.CheckpointError: Status(500, "INTERNAL"),
+    errors.LabelsError: Status(500, "INTERNAL"),
+    errors.NoLabelsError: Status(409, "FAILED_PRECONDITION"),
+    errors.ConflictError: Status(412, "ABORTED"),
+    errors.PreconditionError: Status(428, "FAILED_PRECONDITION"),
     errors.ArtifactError: Status(503, "FAILED_PRECONDITION"),
     errors.EncoderError: Status(503, "FAILED_PRECONDITION"),
     errors.TrainingError: Status(500, "INTERNAL"),
@@ -86,8 +92,11 @@ def placed(error: KoineError, place: str) -> KoineError:
     return type(error)(detail)
 
 
-def problem(error: KoineError, path: str = "") -> JSONResponse:
-    """The whole request's answer, as RFC 9457 has it; `path` is the request's."""
+def problem(
+    error: KoineError, path: str = "", more: Mapping[str, object] | None = None
+) -> JSONResponse:
+    """The whole request's answer, as RFC 9457 has it; `path` is the request's, `more` are members
+    of its own."""
     headers: dict[str, str] = {}
     if isinstance(error, errors.OverloadedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -96,7 +105,7 @@ def problem(error: KoineError, path: str = "") -> JSONResponse:
         headers["Retry-After"] = "1"
     if isinstance(error, errors.UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="koine"'
-    return _problem(STATUS[type(error)].http, headers, item_error(error), path)
+    return _problem(STATUS[type(error)].http, headers, item_error(error), path, more)
 
 
 def http_problem(error: HTTPException, path: str = "") -> JSONResponse:
@@ -107,7 +116,11 @@ def http_problem(error: HTTPException, path: str = "") -> JSONResponse:
 
 
 def _problem(
-    status: int, headers: dict[str, str], fields: dict[str, str], path: str
+    status: int,
+    headers: dict[str, str],
+    fields: dict[str, str],
+    path: str,
+    more: Mapping[str, object] | None = None,
 ) -> JSONResponse:
     body: dict[str, object] = {"type": fields["type"], "title": fields["title"], "status": status}
     body["detail"] = fields["detail"]
@@ -116,7 +129,7 @@ def _problem(
     if path == INFERENCE or path.startswith(INFERENCE + "/"):
         body["error"] = fields["detail"]  # what clients of that protocol read
     return JSONResponse(
-        body,
+        {**body, **(more or {})},
         status_code=status,
         headers=headers,
         media_type="application/problem+json",

@@ -49,7 +49,11 @@ _IF_NONE_MATCH = {
     "name": "If-None-Match", "in": "header", "required": False, "schema": {"type": "string"},
     "description": "The `ETag` of an answer that the client has.",
 }  # fmt: skip
-_ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Stands for the artifact."}}
+_IF_MATCH = {
+    "name": "If-Match", "in": "header", "required": True, "schema": {"type": "string"},
+    "description": "The `ETag` of the state that is changed.",
+}  # fmt: skip
+_ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Stands for the answer."}}
 _BINARY = {"type": "string", "format": "binary"}
 
 
@@ -59,7 +63,7 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         models |= {m for m in (endpoint.body, endpoint.answer) if isinstance(m, type)}
-        paths[endpoint.path] = {endpoint.method: _operation(endpoint)}
+        paths.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint)
     _, schemas = models_json_schema(
         [(model, "validation") for model in sorted(models, key=lambda model: model.__name__)],
         ref_template="#/components/schemas/{model}",
@@ -92,6 +96,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.cached:
         responses["200"]["headers"] = _ETAG
         responses["304"] = {"description": "The client's answer still holds", "headers": _ETAG}
+    if endpoint.guarded:
+        responses["200"]["headers"] = _ETAG
     for status in endpoint.problems:
         responses[str(status)] = {
             "description": "Refused; `detail` says why",
@@ -116,7 +122,9 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         parameters += _encode_options()
     if endpoint.body is InferRequest:
         parameters.append(_LENGTH)
-    if endpoint.body is not None:
+    if endpoint.guarded:
+        parameters.append(_IF_MATCH)
+    elif endpoint.body is not None:
         parameters.append(_TIMEOUT)
     if endpoint.cached:
         parameters.append(_IF_NONE_MATCH)
@@ -124,7 +132,11 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 
 def _path_schema(name: str) -> dict[str, Any]:
-    return {"type": "integer", "minimum": 0} if name == "id" else {"type": "string", "minLength": 1}
+    return (
+        {"type": "integer", "minimum": 0}
+        if name in ("id", "n")
+        else {"type": "string", "minLength": 1}
+    )
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from service.schemas import BASE64, NUMBERS, Body, EncodeEnvelope, InputItem, Op
 B = TypeVar("B", bound=Body)
 
 NOTHING = "the item has nothing to encode; give it `image`, `text` or `activations`"
+_SHARE = re.compile(r"[0-9]{0,20}\.?[0-9]{0,20}(?:e-?[0-9]{1,3})?(?<=[0-9.])")
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
 _PART = re.compile(r"(image|text)(?:\[(.{1,256})\])?", re.DOTALL)
 
 
@@ -141,7 +143,7 @@ def read_options(given: Mapping[str, str]) -> Options:
 def read_query(given: Mapping[str, str], model: type[B]) -> B:
     """A request's query as `model`. Raises `RequestError`."""
     try:
-        return model.model_validate(_with_whole_number(given, "limit"))
+        return model.model_validate(_with_numbers(_with_whole_number(given, "limit")))
     except ValidationError as error:
         raise RequestError(f"the query is not as expected: {_faults(error)}") from None
 
@@ -150,6 +152,16 @@ def _with_whole_number(given: Mapping[str, str], name: str) -> dict[str, Any]:
     values: dict[str, Any] = dict(given)
     if (text := given.get(name, "")).isascii() and text.isdigit() and len(text) < 10:
         values[name] = int(text)
+    return values
+
+
+def _with_numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """A query is text; what the model has as a share or a switch is read as one."""
+    for name in ("min_rate", "min_score"):
+        if name in values and _SHARE.fullmatch(values[name]):
+            values[name] = float(values[name])
+    if "evidence" in values:
+        values["evidence"] = _SWITCH.get(values["evidence"], values["evidence"])
     return values
 
 

@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     largest side that a stream resizes to; 0 decodes them whole."""
     max_text_chars: int = Field(default=100_000, ge=1, le=10_000_000)
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
+    labels: Path | None = None
+    """Directory of label layers, shared by all instances; without one labels cannot be changed."""
     keys_file: Path | None = None
     """File of API keys that `python -m service.access` writes; without one everybody is let in."""
     metrics_auth: bool = False

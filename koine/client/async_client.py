@@ -26,11 +26,13 @@ from koine.client.calls import (
     Compare,
     Concepts,
     EncodeOptions,
+    GetConcept,
     GetInfo,
     ItemsCall,
     Part,
     Seconds,
     Translate,
+    UpdateConcept,
 )
 from koine.client.config import ClientOptions, read_config
 from koine.client.engine import Engine, collect, dictionary_of, encode_call
@@ -38,6 +40,7 @@ from koine.client.inputs import ImageSource, Input, activation_items, images, te
 from koine.client.results import (
     Compared,
     Concept,
+    ConceptCard,
     ConceptPage,
     Encoded,
     EncodedItem,
@@ -189,6 +192,33 @@ class AsyncClient:
             cursor = page.next
             if cursor is None:
                 return
+
+    async def concept(
+        self, id: int, *, dictionary: str | None = None, timeout: Seconds | None = None
+    ) -> ConceptCard:
+        """All that is known of one concept."""
+        return await self._one(GetConcept(id=id, dictionary=dictionary), timeout)
+
+    async def update_concept(
+        self,
+        id: int,
+        *,
+        status: str,
+        etag: str,
+        label: str | None = None,
+        reason: str | None = None,
+        dictionary: str | None = None,
+        timeout: Seconds | None = None,
+    ) -> ConceptCard:
+        """Verifies, rejects or renames a concept's label, or withdraws that; the card after it.
+
+        `etag`: of the card that was looked at. Raises `ConflictError` where the concept has
+        changed since: look again.
+        """
+        call = UpdateConcept(
+            id=id, status=status, etag=etag, label=label, reason=reason, dictionary=dictionary
+        )
+        return await self._one(call, timeout)
 
     async def info(self, dictionary: str | None = None, *, timeout: Seconds | None = None) -> Info:
         """The dictionary, its streams and the service's limits; over HTTP only."""

@@ -94,6 +94,26 @@ class Concepts:
     dictionary: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetConcept:
+    """All that is known of one concept."""
+
+    id: int
+    dictionary: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateConcept:
+    """A change of one concept's label."""
+
+    id: int
+    etag: str
+    status: str
+    label: str | None = None
+    reason: str | None = None
+    dictionary: str | None = None
+
+
 class GetInfo(NamedTuple):
     """A dictionary and the limits."""
 
@@ -105,7 +125,8 @@ class GetReady(NamedTuple):
 
 
 ItemsCall = Encode | Compare | Translate
-Call = ItemsCall | Concepts | GetInfo | GetReady
+CardCall = GetConcept | UpdateConcept
+Call = ItemsCall | CardCall | Concepts | GetInfo | GetReady
 
 
 class Part(NamedTuple):

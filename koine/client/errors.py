@@ -52,6 +52,7 @@ _STATUS: dict[int, type[KoineError]] = {
     400: errors.RequestError,
     401: errors.UnauthorizedError,
     403: errors.ForbiddenError,
+    412: errors.ConflictError,
     413: errors.TooLargeError,
     429: OverloadedError,
     502: errors.ServiceUnavailableError,

@@ -57,10 +57,12 @@ class AsyncHttp:
 
     async def send(self, call: Call, timeout_s: float) -> Any:
         """The call's result, or a `Failure`."""
-        method, path, params, body = self.wire.request(call)
+        method, path, params, body, if_match = self.wire.request(call)
         headers = {"Koine-Timeout-Ms": str(min(_LONGEST_MS, max(1, int(timeout_s * 1000))))}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        if if_match is not None:
+            headers["If-Match"] = if_match
         try:
             async with asyncio.timeout(timeout_s):
                 answer = await self._client.request(

@@ -223,6 +223,42 @@ class ConceptPage(NamedTuple):
     """Cursor of the next page."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelChange:
+    """One change of a concept's label."""
+
+    revision: int
+    before: tuple[str | None, str]
+    """Label and status."""
+    after: tuple[str | None, str]
+    person: str
+    time: str
+    """ISO 8601, UTC."""
+    reason: str | None = None
+    source: str | None = None
+    """Where a label was carried over from."""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConceptCard:
+    """All that is known of one concept."""
+
+    concept: Concept
+    dictionary: str
+    etag: str
+    """Says which state this is; `update_concept` wants it."""
+    revision: int
+    proposed: str | None
+    """The label that a withdrawal goes back to."""
+    source: str | None
+    purity: Mapping[str, float]
+    evidence: tuple[Mapping[str, Any], ...]
+    nearest: tuple[Concept, ...]
+    exemplars: tuple[Mapping[str, Any], ...]
+    history: tuple[LabelChange, ...]
+
+
 class StreamInfo(NamedTuple):
     """One stream of a dictionary."""
 

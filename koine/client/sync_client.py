@@ -17,11 +17,13 @@ from koine.client.calls import (
     Compare,
     Concepts,
     EncodeOptions,
+    GetConcept,
     GetInfo,
     ItemsCall,
     Part,
     Seconds,
     Translate,
+    UpdateConcept,
 )
 from koine.client.config import ClientOptions, read_config
 from koine.client.engine import Engine, collect, dictionary_of, encode_call
@@ -29,6 +31,7 @@ from koine.client.inputs import ImageSource, Input, activation_items, images, te
 from koine.client.results import (
     Compared,
     Concept,
+    ConceptCard,
     ConceptPage,
     Encoded,
     EncodedItem,
@@ -165,6 +168,33 @@ class Client:
             cursor = page.next
             if cursor is None:
                 return
+
+    def concept(
+        self, id: int, *, dictionary: str | None = None, timeout: Seconds | None = None
+    ) -> ConceptCard:
+        """All that is known of one concept."""
+        return self._one(GetConcept(id=id, dictionary=dictionary), timeout)
+
+    def update_concept(
+        self,
+        id: int,
+        *,
+        status: str,
+        etag: str,
+        label: str | None = None,
+        reason: str | None = None,
+        dictionary: str | None = None,
+        timeout: Seconds | None = None,
+    ) -> ConceptCard:
+        """Verifies, rejects or renames a concept's label, or withdraws that; the card after it.
+
+        `etag`: of the card that was looked at. Raises `ConflictError` where the concept has
+        changed since: look again.
+        """
+        call = UpdateConcept(
+            id=id, status=status, etag=etag, label=label, reason=reason, dictionary=dictionary
+        )
+        return self._one(call, timeout)
 
     def info(self, dictionary: str | None = None, *, timeout: Seconds | None = None) -> Info:
         """The dictionary, its streams and the service's limits; over HTTP only."""

@@ -18,22 +18,26 @@ from koine.client.calls import (
     Compare,
     Concepts,
     Encode,
+    GetConcept,
     GetInfo,
     GetReady,
     ItemsCall,
     Part,
     Prepared,
     Translate,
+    UpdateConcept,
 )
 from koine.client.errors import Failure, error_of, of_status
 from koine.client.inputs import Resolved
 from koine.client.results import (
     ComparedItem,
     Concept,
+    ConceptCard,
     ConceptPage,
     EncodedItem,
     Info,
     ItemError,
+    LabelChange,
     Pair,
     StreamCodes,
     StreamInfo,
@@ -56,6 +60,7 @@ class HttpRequest(NamedTuple):
     path: str
     params: dict[str, str]
     body: bytes | None = None
+    if_match: str | None = None
 
 
 class JsonWire:
@@ -85,6 +90,8 @@ class JsonWire:
             asked = {"q": call.q, "status": call.status, "limit": str(call.limit)}
             asked |= {"cursor": call.cursor, "dictionary": call.dictionary}
             return HttpRequest("GET", "/v1/concepts", _given(asked))
+        if isinstance(call, GetConcept | UpdateConcept):
+            return _card_request(call)
         if isinstance(call, GetInfo):
             return HttpRequest("GET", "/v1/info", _given({"dictionary": call.dictionary}))
         if isinstance(call, GetReady):
@@ -112,6 +119,14 @@ class JsonWire:
                     "URL, and what stands between client and service"
                 )
             )
+
+
+def _card_request(call: GetConcept | UpdateConcept) -> HttpRequest:
+    path, params = f"/v1/concepts/{call.id}", _given({"dictionary": call.dictionary})
+    if isinstance(call, GetConcept):
+        return HttpRequest("GET", path, params)
+    fields = {"status": call.status, "label": call.label, "reason": call.reason}
+    return HttpRequest("PATCH", path, params, _json(fields), call.etag)
 
 
 def _json(value: Any) -> bytes:
@@ -170,6 +185,8 @@ def _result(call: Call, headers: Mapping[str, str], answer: Any) -> Any:
         return True
     if isinstance(call, GetInfo):
         return _info(answer)
+    if isinstance(call, GetConcept | UpdateConcept):
+        return card_of(answer)
     if isinstance(call, Concepts):
         return ConceptPage(tuple(map(_concept, answer["concepts"])), answer["next"])
     results: list[Any] = answer["results"]
@@ -244,6 +261,39 @@ def _concept(concept: Any) -> Concept:
         score=_optional(concept.get("score")),
         rate={name: float(rate) for name, rate in rates.items()},
         value=_optional(concept.get("value")),
+    )
+
+
+def card_of(told: Any) -> ConceptCard:
+    """A card from its JSON."""
+    return ConceptCard(
+        concept=_concept(told),
+        dictionary=told["dictionary"],
+        etag=told["etag"],
+        revision=int(told["revision"]),
+        proposed=told.get("proposed"),
+        source=told.get("source"),
+        purity=dict(told.get("purity", {})),
+        evidence=tuple(told.get("evidence", ())),
+        nearest=tuple(map(_concept, told.get("nearest", ()))),
+        exemplars=tuple(told.get("exemplars", ())),
+        history=tuple(map(_change, told.get("history", ()))),
+    )
+
+
+def _change(told: Any) -> LabelChange:
+    before, after = (
+        (told[name].get("label"), told[name]["status"]) for name in ("before", "after")
+    )
+    return LabelChange(
+        revision=int(told["revision"]),
+        before=before,
+        after=after,
+        person=told["person"],
+        time=told["time"],
+        reason=told.get("reason"),
+        source=told.get("source"),
+        confidence=_optional(told.get("confidence")),
     )
 
 

@@ -7,10 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from koine import errors
-from koine.client.calls import Call, Compare, Concepts, Encode, Part, Prepared, Translate
+from koine.client.calls import (
+    Call,
+    Compare,
+    Concepts,
+    Encode,
+    GetConcept,
+    Part,
+    Prepared,
+    Translate,
+    UpdateConcept,
+)
 from koine.client.errors import Failure, error_of
 from koine.client.inputs import Resolved
 from koine.client.results import (
@@ -25,6 +36,7 @@ from koine.client.results import (
     TranslatedItem,
     Translation,
 )
+from koine.client.wire_json import card_of
 from koine.errors import ClientError, KoineError, OverloadedError
 from koine.proto.koine.v1 import concepts_pb2 as pb
 
@@ -35,6 +47,7 @@ _KINDS: dict[str, type[KoineError]] = {
     "PERMISSION_DENIED": errors.ForbiddenError,
     "RESOURCE_EXHAUSTED": errors.OverloadedError,
     "FAILED_PRECONDITION": errors.ArtifactError,
+    "ABORTED": errors.ConflictError,
     "DEADLINE_EXCEEDED": errors.DeadlineError,
     "UNAVAILABLE": errors.ServiceUnavailableError,
     "INTERNAL": errors.KoineError,
@@ -74,6 +87,18 @@ class ProtoWire:
                 dictionary=call.dictionary,
             )
             return "ListConcepts", message
+        if isinstance(call, GetConcept):
+            return "GetConcept", pb.GetConceptRequest(id=call.id, dictionary=call.dictionary)
+        if isinstance(call, UpdateConcept):
+            message = pb.UpdateConceptRequest(
+                id=call.id,
+                status=call.status,
+                label=call.label,
+                reason=call.reason,
+                etag=call.etag,
+                dictionary=call.dictionary,
+            )
+            return "UpdateConcept", message
         if isinstance(call, Encode):
             message = pb.EncodeRequest(
                 inputs=[item.content for item in call.items],
@@ -101,6 +126,9 @@ class ProtoWire:
         """The call's result, or a `Failure`."""
         if isinstance(call, Concepts):
             return ConceptPage(tuple(map(_concept, message.concepts)), message.next or None)
+        if isinstance(call, GetConcept | UpdateConcept):
+            told = MessageToDict(message, preserving_proto_field_name=True)
+            return card_of({"id": 0, "revision": 0, **told})  # zeros are left out
         assert isinstance(call, Encode | Compare | Translate)
         if isinstance(call, Encode) and message.HasField("error"):
             error = message.error

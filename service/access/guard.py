@@ -40,7 +40,7 @@ def _rule(methods: str, paths: str, scope: Scope | None) -> Rule:
 
 RULES = (
     _rule("GET HEAD", r"/livez|/healthz|/readyz|/v2/health/(live|ready)", None),
-    _rule("GET HEAD", r"/docs|/docs/assets/.*|/openapi\.json", None),
+    _rule("GET HEAD", r"/docs|/docs/assets/.*|/openapi\.json|/concepts", None),
     _rule("POST", r"/v1/(encode|embeddings|compare|translate|localize)", "encode"),
     _rule("POST", r"/v2/.*/infer", "encode"),
     _rule("GET HEAD POST", r"/v2(/.*)?", "read"),

@@ -45,6 +45,11 @@ class Key:
     expires: datetime | None = None
     disabled: bool = False
 
+    @property
+    def person(self) -> str:
+        """Who it is in records that are kept: its id tells it from others of the name."""
+        return self.name if self is ANONYMOUS else f"{self.name} ({self.id})"
+
 
 ANONYMOUS = Key(name="anonymous", id="-" * ID_LENGTH, scopes=frozenset(SCOPES))
 """Everybody, where no keys are configured."""

@@ -26,12 +26,19 @@ from service.errors import http_problem, problem
 from service.lame_duck import LAME_DUCK, LeaveInOrder
 from service.observe import CLIENT_GONE, Observe
 from service.routes.compare import compare
-from service.routes.concepts import concepts, one_concept
+from service.routes.concepts import concepts, exemplar, one_concept
 from service.routes.embeddings import embeddings
 from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
 from service.routes.info import info
-from service.routes.probes import livez, readyz, show_docs, show_metrics, show_openapi
+from service.routes.probes import (
+    livez,
+    readyz,
+    show_concepts,
+    show_docs,
+    show_metrics,
+    show_openapi,
+)
 from service.routes.translate import translate
 from service.rpc.edge import authorize
 from service.rpc.server import rpc_serving
@@ -91,7 +98,8 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/compare", compare, methods=["POST"]),
         Route("/v1/translate", translate, methods=["POST"]),
         Route("/v1/concepts", concepts),
-        Route("/v1/concepts/{id}", one_concept),
+        Route("/v1/concepts/{id}", one_concept, methods=["GET", "PATCH"]),
+        Route("/v1/concepts/{id}/exemplars/{n}", exemplar),
         Route("/v1/info", info),
         *INFERENCE,
         Route("/livez", livez),
@@ -100,6 +108,7 @@ def _routes() -> list[BaseRoute]:
         Route("/metrics", show_metrics),
         Route("/openapi.json", show_openapi),
         Route("/docs", show_docs),
+        Route("/concepts", show_concepts),
         Mount("/docs/assets", StaticFiles(directory=openapi.ASSETS)),
     ]
 

@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from koine.errors import KoineError
 from service.call import Encoded
+from service.cards import concept_json
 from service.compare import Pair, Valued, encode_to_compare
 from service.compare import compare as compared
 from service.errors import item_error
 from service.jobs import Item
 from service.reading import read_items, read_object
-from service.routes.concepts import concept_json
 from service.routes.request import INLINE_ITEMS, Exchange, check_json, json_bytes
 from service.schemas import CompareEnvelope
 

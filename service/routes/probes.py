@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service import metrics, openapi
+from service.page import CONCEPTS_PAGE
 from service.routes.request import check_alive, core_of
 from service.schemas import Health
 
@@ -34,6 +35,11 @@ async def show_metrics(request: Request) -> Response:
 async def show_openapi(request: Request) -> Response:
     """`GET /openapi.json`."""
     return JSONResponse(openapi.document())
+
+
+async def show_concepts(request: Request) -> Response:
+    """`GET /concepts`: the page where people check concepts."""
+    return HTMLResponse(CONCEPTS_PAGE)
 
 
 async def show_docs(request: Request) -> Response:

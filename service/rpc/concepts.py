@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import partial
 
 import grpc
 from google.protobuf.message import Message
@@ -14,10 +13,12 @@ from koine.errors import KoineError
 from koine.proto.koine.v1 import concepts_pb2 as pb
 from service import metrics
 from service.call import Call
+from service.cards import card_of, change_label
 from service.compare import compare, encode_to_compare
-from service.concepts import DEFAULT, find_concepts
+from service.concepts import concept_at, find_concepts
 from service.core import Core
 from service.jobs import Item
+from service.rpc.card_messages import card_message, read_edit, read_query
 from service.rpc.concept_messages import (
     checked_streams,
     compare_response,
@@ -54,6 +55,12 @@ def methods(core: Core, edge: Edge) -> dict[str, Handler]:
         ),
         "ListConcepts": edge.unary(
             route + "ListConcepts", pb.ListConceptsRequest, concepts.list_concepts, "read"
+        ),
+        "GetConcept": edge.unary(
+            route + "GetConcept", pb.GetConceptRequest, concepts.get_concept, "read"
+        ),
+        "UpdateConcept": edge.unary(
+            route + "UpdateConcept", pb.UpdateConceptRequest, concepts.update_concept, "label"
         ),
     }
 
@@ -125,15 +132,22 @@ class Concepts:
     ) -> pb.ListConceptsResponse:
         """A page of concepts."""
         dictionary = self._core.dictionaries.find(_given(request, "dictionary"))
-        find = partial(
-            find_concepts,
-            dictionary,
-            q=request.q or None,
-            status=request.status or None,
-            limit=request.limit or DEFAULT,
-            cursor=request.cursor or None,
-        )
-        return concepts_response(dictionary.title, await asyncio.to_thread(find))
+        query = read_query(request)
+        await dictionary.book.current()
+        page = await asyncio.to_thread(find_concepts, dictionary, query)
+        return concepts_response(dictionary.title, page)
+
+    async def get_concept(self, request: pb.GetConceptRequest, rpc: Rpc) -> pb.ConceptCard:
+        """All that is known of one concept."""
+        dictionary = self._core.dictionaries.find(_given(request, "dictionary"))
+        return card_message(await card_of(dictionary, concept_at(dictionary, str(request.id))))
+
+    async def update_concept(self, request: pb.UpdateConceptRequest, rpc: Rpc) -> pb.ConceptCard:
+        """The card after its label was changed."""
+        dictionary = self._core.dictionaries.find(_given(request, "dictionary"))
+        id_ = concept_at(dictionary, str(request.id))
+        card = await change_label(dictionary, read_edit(id_, request), request.etag, rpc.person)
+        return card_message(card)
 
     def _read(self, inputs: Sequence[pb.Item], rpc: Rpc) -> list[Item]:
         items = read_items(inputs, self._core.settings.max_items)

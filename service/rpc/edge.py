@@ -28,7 +28,7 @@ from koine.errors import (
 )
 from service import metrics, telemetry
 from service.access.access import Access
-from service.access.keys import Scope
+from service.access.keys import ANONYMOUS, Key, Scope
 from service.core import Core
 from service.errors import STATUS
 from service.observe import outcome
@@ -45,6 +45,18 @@ class Spend(Protocol):
     """Takes from what a caller may send for now. Raises `RateLimitError`."""
 
     def __call__(self, items: int = 0, *, requests: int = 0) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose call it is, and what may still be sent."""
+
+    access: Access
+    key: Key
+
+    def __call__(self, items: int = 0, *, requests: int = 0) -> None:
+        """Takes from the key's rate. Raises `RateLimitError`."""
+        self.access.spend(self.key, items, requests=requests)
 
 
 Authorize = Callable[[Metadata, str], Spend | None]
@@ -74,6 +86,11 @@ class Rpc:
         """Takes the items from what the caller may send. Raises `RateLimitError`."""
         if self.limit is not None:
             self.limit(items)
+
+    @property
+    def person(self) -> str:
+        """Who calls, for records that are kept."""
+        return (self.limit.key if isinstance(self.limit, Caller) else ANONYMOUS).person
 
     @property
     def timeout_s(self) -> float | None:
@@ -112,7 +129,7 @@ def authorize(access: Access, metadata: Metadata, scope: str) -> Spend:
     key = access.key_of_metadata(metadata)
     access.check(key, cast("Scope", scope))
     telemetry.note(key=key.name)
-    return partial(access.spend, key)
+    return Caller(access, key)
 
 
 class Edge:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from koine.concepts import Evidence, Status
+from koine.labels import State
 from service.schemas.items import Body, FailedItem, InputItem
 
 
@@ -27,8 +29,67 @@ class ValuedConcept(ConceptInfo):
     value: float
 
 
+class NearConcept(BaseModel):
+    """A concept whose direction is alike."""
+
+    id: int
+    label: str | None
+    status: str
+
+
+class ExemplarInfo(BaseModel):
+    """A reference item in which a concept is strongly active."""
+
+    item: str
+    stream: str
+    value: float
+    caption: str | None
+    thumbnail: str | None = Field(description="Path of its JPEG; null where there is none.")
+
+
+class LabelChange(BaseModel):
+    """One change of a concept's label."""
+
+    revision: int
+    before: State
+    after: State
+    person: str
+    time: str
+    reason: str | None
+    source: str | None = Field(description="Where a label was carried over from.")
+    confidence: float | None = Field(description="How sure that source was.")
+
+
+class ConceptCard(ConceptInfo):
+    """Answer of `GET` and `PATCH /v1/concepts/{id}`: all that is known of one concept."""
+
+    dictionary: str
+    source: str | None = Field(description="What gave the label; `person` where a person did.")
+    purity: dict[str, float] = Field(
+        description="Share of the items that activate it that have the label, by stream."
+    )
+    proposed: str | None = Field(description="The label that `proposed` goes back to.")
+    evidence: list[Evidence] = Field(description="Terms that each route proposed.")
+    nearest: list[NearConcept]
+    exemplars: list[ExemplarInfo]
+    revision: int = Field(description="Of its last change; 0 where nobody changed it.")
+    etag: str = Field(description="What `If-Match` takes.")
+    history: list[LabelChange] = Field(description="Oldest first.")
+
+
+class ConceptChange(Body):
+    """Body of `PATCH /v1/concepts/{id}`."""
+
+    status: Status = Field(
+        description="`verified`, `rejected`, `renamed`, or `proposed` (`unnamed` where nothing is "
+        "proposed) to withdraw what was said."
+    )
+    label: str | None = Field(default=None, description="The new one, for `renamed`.")
+    reason: str | None = None
+
+
 class ConceptsResponse(BaseModel):
-    """Answer of `GET /v1/concepts`: a page of concepts, by id."""
+    """Answer of `GET /v1/concepts`: a page of concepts."""
 
     dictionary: str
     concepts: list[ConceptInfo]
@@ -47,7 +108,18 @@ class ConceptsQuery(DictionaryQuery):
     """What `GET /v1/concepts` can be asked."""
 
     q: str | None = Field(default=None, description="What the label contains, in any case.")
+    evidence: bool = Field(
+        default=False, description="Search the proposed terms, too; those found by label first."
+    )
     status: str | None = None
+    stream: str | None = Field(default=None, description="In which it is ever active.")
+    min_rate: float | None = Field(
+        default=None, ge=0, le=1, description="Of `stream`, or of any stream."
+    )
+    min_score: float | None = Field(default=None, ge=0, le=1)
+    sort: Literal["id", "rate", "score"] = Field(
+        default="id", description="By id, or the largest rate or score first."
+    )
     limit: int = Field(default=50, ge=1, le=1000)
     cursor: str | None = Field(default=None, description="`next` of the page before.")
 

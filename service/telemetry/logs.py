@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Literal, NoReturn, TextIO, cast
 
-from service.telemetry import access, lines
+from service.telemetry import access, audit, lines
 from service.telemetry.formats import JsonFormatter, TextFormatter
 
 LogFormat = Literal["text", "json"]
@@ -91,6 +91,7 @@ def configure(log_format: LogFormat, log_level: LogLevel) -> None:
         logging.getLogger(name).setLevel(level)
     logging.getLogger("bentoml").setLevel(max(level, logging.INFO))
     logging.getLogger(access.LOGGER).setLevel(logging.INFO)  # its own setting decides
+    logging.getLogger(audit.LOGGER).setLevel(logging.INFO)
     logging.captureWarnings(True)
     logging.raiseExceptions = False
     sys.excepthook = _on_uncaught

@@ -64,7 +64,7 @@ def test_what_is_told_of_a_concept(named: TestClient) -> None:
     }  # fmt: skip
     assert concepts[0]["label"] is None
     assert concepts[0]["rate"].keys() == {"tiny_a", "tiny_b", "tiny_text", "imported"}
-    assert named.get("/v1/concepts/7").json() == concepts[7]
+    assert concepts[7].items() <= named.get("/v1/concepts/7").json().items()
 
 
 def test_labels_are_searched_in_any_case(named: TestClient) -> None:

@@ -9,7 +9,16 @@ from typing import get_args
 import pytest
 from starlette.exceptions import HTTPException
 
-from koine.errors import AccessError, InputError, KoineError, NotReadyError, OverloadedError
+from koine.errors import (
+    AccessError,
+    ConflictError,
+    InputError,
+    KoineError,
+    NoLabelsError,
+    NotReadyError,
+    OverloadedError,
+    PreconditionError,
+)
 from service.errors import STATUS, GrpcCode, error_type, http_problem, problem
 
 
@@ -39,6 +48,8 @@ def test_statuses_make_sense(error: type[KoineError]) -> None:
         assert status.http in (401, 403)
     elif issubclass(error, OverloadedError):
         assert status == (429, "RESOURCE_EXHAUSTED")
+    elif error in (ConflictError, NoLabelsError, PreconditionError):
+        assert status.http in (409, 412, 428)
     else:
         assert status.http >= 500
 

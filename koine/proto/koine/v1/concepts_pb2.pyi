@@ -258,18 +258,28 @@ class TranslateResponse(_message.Message):
     def __init__(self, dictionary: _Optional[str] = ..., results: _Optional[_Iterable[_Union[TranslatedItem, _Mapping]]] = ...) -> None: ...
 
 class ListConceptsRequest(_message.Message):
-    __slots__ = ("q", "status", "limit", "cursor", "dictionary")
+    __slots__ = ("q", "status", "limit", "cursor", "dictionary", "evidence", "stream", "min_rate", "min_score", "sort")
     Q_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    MIN_RATE_FIELD_NUMBER: _ClassVar[int]
+    MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
+    SORT_FIELD_NUMBER: _ClassVar[int]
     q: str
     status: str
     limit: int
     cursor: str
     dictionary: str
-    def __init__(self, q: _Optional[str] = ..., status: _Optional[str] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., dictionary: _Optional[str] = ...) -> None: ...
+    evidence: bool
+    stream: str
+    min_rate: float
+    min_score: float
+    sort: str
+    def __init__(self, q: _Optional[str] = ..., status: _Optional[str] = ..., limit: _Optional[int] = ..., cursor: _Optional[str] = ..., dictionary: _Optional[str] = ..., evidence: _Optional[bool] = ..., stream: _Optional[str] = ..., min_rate: _Optional[float] = ..., min_score: _Optional[float] = ..., sort: _Optional[str] = ...) -> None: ...
 
 class ListConceptsResponse(_message.Message):
     __slots__ = ("dictionary", "concepts", "next")
@@ -280,3 +290,129 @@ class ListConceptsResponse(_message.Message):
     concepts: _containers.RepeatedCompositeFieldContainer[Concept]
     next: str
     def __init__(self, dictionary: _Optional[str] = ..., concepts: _Optional[_Iterable[_Union[Concept, _Mapping]]] = ..., next: _Optional[str] = ...) -> None: ...
+
+class GetConceptRequest(_message.Message):
+    __slots__ = ("id", "dictionary")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    dictionary: str
+    def __init__(self, id: _Optional[int] = ..., dictionary: _Optional[str] = ...) -> None: ...
+
+class UpdateConceptRequest(_message.Message):
+    __slots__ = ("id", "status", "label", "reason", "etag", "dictionary")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    status: str
+    label: str
+    reason: str
+    etag: str
+    dictionary: str
+    def __init__(self, id: _Optional[int] = ..., status: _Optional[str] = ..., label: _Optional[str] = ..., reason: _Optional[str] = ..., etag: _Optional[str] = ..., dictionary: _Optional[str] = ...) -> None: ...
+
+class Evidence(_message.Message):
+    __slots__ = ("route", "stream", "term", "score")
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    route: str
+    stream: str
+    term: str
+    score: float
+    def __init__(self, route: _Optional[str] = ..., stream: _Optional[str] = ..., term: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Exemplar(_message.Message):
+    __slots__ = ("item", "stream", "value", "caption", "thumbnail")
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    CAPTION_FIELD_NUMBER: _ClassVar[int]
+    THUMBNAIL_FIELD_NUMBER: _ClassVar[int]
+    item: str
+    stream: str
+    value: float
+    caption: str
+    thumbnail: str
+    def __init__(self, item: _Optional[str] = ..., stream: _Optional[str] = ..., value: _Optional[float] = ..., caption: _Optional[str] = ..., thumbnail: _Optional[str] = ...) -> None: ...
+
+class LabelState(_message.Message):
+    __slots__ = ("label", "status")
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    label: str
+    status: str
+    def __init__(self, label: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
+
+class LabelChange(_message.Message):
+    __slots__ = ("revision", "before", "after", "person", "time", "reason", "source", "confidence")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    PERSON_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    before: LabelState
+    after: LabelState
+    person: str
+    time: str
+    reason: str
+    source: str
+    confidence: float
+    def __init__(self, revision: _Optional[int] = ..., before: _Optional[_Union[LabelState, _Mapping]] = ..., after: _Optional[_Union[LabelState, _Mapping]] = ..., person: _Optional[str] = ..., time: _Optional[str] = ..., reason: _Optional[str] = ..., source: _Optional[str] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class ConceptCard(_message.Message):
+    __slots__ = ("dictionary", "id", "label", "status", "score", "rate", "source", "purity", "proposed", "evidence", "nearest", "exemplars", "revision", "etag", "history")
+    class RateEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class PurityEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PURITY_FIELD_NUMBER: _ClassVar[int]
+    PROPOSED_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_FIELD_NUMBER: _ClassVar[int]
+    EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
+    dictionary: str
+    id: int
+    label: str
+    status: str
+    score: float
+    rate: _containers.ScalarMap[str, float]
+    source: str
+    purity: _containers.ScalarMap[str, float]
+    proposed: str
+    evidence: _containers.RepeatedCompositeFieldContainer[Evidence]
+    nearest: _containers.RepeatedCompositeFieldContainer[Concept]
+    exemplars: _containers.RepeatedCompositeFieldContainer[Exemplar]
+    revision: int
+    etag: str
+    history: _containers.RepeatedCompositeFieldContainer[LabelChange]
+    def __init__(self, dictionary: _Optional[str] = ..., id: _Optional[int] = ..., label: _Optional[str] = ..., status: _Optional[str] = ..., score: _Optional[float] = ..., rate: _Optional[_Mapping[str, float]] = ..., source: _Optional[str] = ..., purity: _Optional[_Mapping[str, float]] = ..., proposed: _Optional[str] = ..., evidence: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., nearest: _Optional[_Iterable[_Union[Concept, _Mapping]]] = ..., exemplars: _Optional[_Iterable[_Union[Exemplar, _Mapping]]] = ..., revision: _Optional[int] = ..., etag: _Optional[str] = ..., history: _Optional[_Iterable[_Union[LabelChange, _Mapping]]] = ...) -> None: ...

@@ -59,6 +59,16 @@ class ConceptServiceStub:
                 request_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsRequest.SerializeToString,
                 response_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsResponse.FromString,
                 _registered_method=True)
+        self.GetConcept = channel.unary_unary(
+                '/koine.v1.ConceptService/GetConcept',
+                request_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.GetConceptRequest.SerializeToString,
+                response_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ConceptCard.FromString,
+                _registered_method=True)
+        self.UpdateConcept = channel.unary_unary(
+                '/koine.v1.ConceptService/UpdateConcept',
+                request_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.UpdateConceptRequest.SerializeToString,
+                response_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ConceptCard.FromString,
+                _registered_method=True)
 
 
 class ConceptServiceServicer:
@@ -100,6 +110,21 @@ class ConceptServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConcept(self, request, context):
+        """All that is known of one concept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateConcept(self, request, context):
+        """Verify, reject or rename a concept's label, or withdraw that; the card after it. ABORTED where
+        the concept has changed since `etag`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConceptServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +152,16 @@ def add_ConceptServiceServicer_to_server(servicer, server):
                     servicer.ListConcepts,
                     request_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsRequest.FromString,
                     response_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsResponse.SerializeToString,
+            ),
+            'GetConcept': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConcept,
+                    request_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.GetConceptRequest.FromString,
+                    response_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ConceptCard.SerializeToString,
+            ),
+            'UpdateConcept': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateConcept,
+                    request_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.UpdateConceptRequest.FromString,
+                    response_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ConceptCard.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +299,60 @@ class ConceptService:
             '/koine.v1.ConceptService/ListConcepts',
             koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsRequest.SerializeToString,
             koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConcept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koine.v1.ConceptService/GetConcept',
+            koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.GetConceptRequest.SerializeToString,
+            koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ConceptCard.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateConcept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koine.v1.ConceptService/UpdateConcept',
+            koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.UpdateConceptRequest.SerializeToString,
+            koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ConceptCard.FromString,
             options,
             channel_credentials,
             insecure,
