@@ -19,6 +19,7 @@ COMMANDS = {
     "import": "training.commands.import_",
     "fit": "training.commands.fit",
     "evaluate": "training.commands.evaluate",
+    "extend": "training.commands.extend",
     "export": "training.commands.export",
     "demo": "training.commands.demo",
 }

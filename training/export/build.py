@@ -16,11 +16,11 @@ import numpy as np
 from koine.artifact import Artifact
 from koine.encoder import ConceptEncoder
 from koine.errors import ExportError
-from koine.manifest import Provenance
+from koine.manifest import Lineage, Provenance
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
 from training.activations.store import ActivationStore
-from training.checkpoint import RECORD, load_model
+from training.checkpoint import RECORD, load_model, shown
 from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
 from training.export.artifact import Draft, ReferenceBatch, WriteBackbone, staged, write_artifact
@@ -67,7 +67,7 @@ def export(
     """
     record = _record(run)
     model = load_model(run)
-    acts = ActivationStore.open(store or Path(record["store"]), verify=False)
+    acts = shown(ActivationStore.open(store or Path(record["store"]), verify=False), record)
     _check_store(acts, record, model)
     recipe = record["recipe"] or acts.manifest.plan.recipe
     specs = {spec.name: spec for spec in acts.streams}
@@ -88,7 +88,7 @@ def export(
                 tokenizers={
                     s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
                 },
-                reference=_reference(acts),
+                reference=_reference(acts, record),
                 training=_provenance(record, recipe),
                 metrics=metrics_summary(run),
             ),
@@ -166,9 +166,10 @@ def _load_encoders(
     if not wanted:
         return {}
     configured = _recipe(recipe)
+    configs = {**configured.streams, **configured.joins}
     loaded: dict[str, Encoder] = {}
     for name, spec in wanted.items():
-        encoder = load_encoder(configured.streams[name], folder or configured.encoders)
+        encoder = load_encoder(configs[name], folder or configured.encoders)
         if encoder.identity != spec.encoder or not _same(encoder.preprocess, spec.preprocess):
             raise ExportError(
                 f"the encoder of stream `{name}` is not the one that made the store: got "
@@ -195,7 +196,17 @@ def _recipe(name: str | None) -> Recipe:
     return RECIPES[name]()
 
 
-def _reference(store: ActivationStore) -> Iterator[ReferenceBatch]:
+def _reference(store: ActivationStore, record: Mapping[str, Any]) -> Iterator[ReferenceBatch]:
+    """The store's training items; streams that it lacks are counted on the parent run's."""
+    yield from _batches(store)
+    held = {spec.name for spec in store.manifest.plan.streams}
+    lacking = [spec for spec in store.streams if spec.name not in held]
+    if lacking:
+        parent = ActivationStore.open(Path(record["parent_store"]), verify=False)
+        yield from _batches(parent.showing(lacking))
+
+
+def _batches(store: ActivationStore) -> Iterator[ReferenceBatch]:
     rows = store.split("train")
     if len(rows) > PROFILE_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, PROFILE_ROWS).astype(np.int64)]
@@ -229,6 +240,7 @@ def _provenance(record: Mapping[str, Any], recipe: str | None) -> Provenance:
         steps=record["kept_step"],
         store=f"sha256:{record['store_fingerprint']}",
         commit=_commit(),
+        lineage=Lineage.model_validate(record["lineage"]) if "lineage" in record else None,
         versions={
             "python": platform.python_version(),
             "onnxruntime": runtime_version(),
