@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": "training.commands.fit",
     "evaluate": "training.commands.evaluate",
     "extend": "training.commands.extend",
+    "migrate": "training.commands.migrate",
     "export": "training.commands.export",
     "demo": "training.commands.demo",
 }

@@ -25,17 +25,6 @@ VISION = EncoderConfig(
         resize_size=64, crop_size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
     ),
 )
-SCOUT = EncoderConfig(
-    kind="timm",
-    modality="image",
-    name="resnet10t",
-    weights="scout",
-    pooling="avg",
-    kwargs={"channels": (16, 32, 64, 96), "stem_width": 8},
-    preprocess=VISION.preprocess,
-)
-JOINS: dict[str, EncoderConfig] = {"scout": SCOUT}
-"""Stream name → an encoder that is not in the dictionary, and may join it."""
 STREAMS: dict[str, EncoderConfig] = {
     "clip_image": CLIP_IMAGE,
     "clip_text": CLIP_TEXT,

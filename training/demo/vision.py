@@ -23,28 +23,26 @@ from training.demo.clip import pixels, rate, update
 from training.demo.quality import activations
 from training.demo.shots import Shots
 from training.demo.streams import VISION
-from training.encoders.config import EncoderConfig
 from training.progress import progress
 
 TEMPERATURE = 0.2
 GROUPS_PER_BATCH = 2
+VISION_WIDTH = VISION.kwargs["channels"][-1]
 
 
-def make_model(seed: int, config: EncoderConfig = VISION) -> ResNet:
-    """A stream's architecture with fresh weights."""
+def make_model(seed: int) -> ResNet:
+    """The architecture of the `vision` stream with fresh weights."""
     torch.manual_seed(seed)
-    model = timm.create_model(config.name, pretrained=False, num_classes=0, **config.kwargs)
+    model = timm.create_model(VISION.name, pretrained=False, num_classes=0, **VISION.kwargs)
     assert isinstance(model, ResNet)
     return model
 
 
-def train_vision(
-    shots: Shots, *, steps: int, batch: int, seed: int, config: EncoderConfig = VISION
-) -> nn.Module:
+def train_vision(shots: Shots, *, steps: int, batch: int, seed: int) -> nn.Module:
     """The model after `steps` of SimCLR over `batch` images of two views each."""
-    model = make_model(seed, config).train()
+    model = make_model(seed).train()
     head = nn.Sequential(
-        nn.Linear(model.num_features, 512, bias=False),
+        nn.Linear(VISION_WIDTH, 512, bias=False),
         nn.BatchNorm1d(512),
         nn.ReLU(),
         nn.Linear(512, 128),
