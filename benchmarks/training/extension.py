@@ -141,7 +141,12 @@ def _overlap(a: TopK, b: TopK) -> float:
 
 
 def curve(
-    run: Path, store: ActivationStore, stream: str, pairs: Sequence[int], seeds: Sequence[int]
+    run: Path,
+    store: ActivationStore,
+    stream: str,
+    pairs: Sequence[int],
+    seeds: Sequence[int],
+    steps: int,
 ) -> list[dict[str, Any]]:
     """One line per number of pairs and seed."""
     lines: list[dict[str, Any]] = []
@@ -149,7 +154,7 @@ def curve(
     view = store.showing([s for name in (*held, stream) for s in store.streams if s.name == name])
     for count in pairs:
         for seed in seeds:
-            config = ExtendConfig(stream=stream, pairs=count, seed=seed)
+            config = ExtendConfig(stream=stream, pairs=count, seed=seed, steps=steps)
             with tempfile.TemporaryDirectory() as folder:
                 made = extend(run, store, config, Path(folder) / "run")
                 record = json.loads((made / "fit.json").read_text())
@@ -229,6 +234,7 @@ def main() -> None:
     parser.add_argument("--joint", type=Path, help="run of all streams, on the same store")
     parser.add_argument("--pairs", type=int, nargs="+", default=PAIRS)
     parser.add_argument("--seeds", type=int, nargs="+", default=(42,))
+    parser.add_argument("--steps", type=int, default=ExtendConfig(stream="x").steps)
     parser.add_argument("--name", help="key in the results; default: the stream")
     args = parser.parse_args()
     store = ActivationStore.open(args.store, verify=False)
@@ -239,7 +245,8 @@ def main() -> None:
         "commit": commit(),
         "hardware": hardware(),
         "joint": joint,
-        "curve": curve(args.run, store, args.stream, args.pairs, args.seeds),
+        "steps": args.steps,
+        "curve": curve(args.run, store, args.stream, args.pairs, args.seeds, args.steps),
     }
     FILE.write_text(json.dumps(results, indent=1) + "\n")
     plot(results, IMAGES / "extension.png")

@@ -10,7 +10,6 @@ image of that stream is that image of ridge onto the stream. Takes no step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -94,48 +93,66 @@ def fit_closed(
     judge: Judge,
 ) -> dict[str, float]:
     """Sets the new stream's weights; the penalties, chosen on the pairs kept out."""
-    stream, new = config.stream, model.of(config.stream)
-    others = existing(model, stream)
+    stream = config.stream
     chunks = list(_chunks(model, store, config, rows_F))
+    decoding = moments((_joint_codes(t, model.config.num_concepts), t.z_ND) for t in chunks)
     encoding = moments((t.z_ND, _mean_pre_codes(model, t)) for t in chunks)
-    width = model.config.num_concepts
-    decoding = moments((_joint_codes(t, width), t.z_ND) for t in chunks)
     placing = None
     if model.config.selector is not None:
         selector = model.selector_of(stream)
         placing = moments((selector.components(t.z_ND), _mean_places(model, t)) for t in chunks)
-        each = [model.selector_of(name) for name in others]
+        each = [model.selector_of(name) for name in existing(model, stream)]
         selector.sharpness.copy_(torch.stack([s.sharpness for s in each]).mean())
-        start_C = torch.stack([s.score_bias_C for s in each]).mean(0)
-        rates_C = target_rates(model, stream)
-        selector.rate_C.copy_(rates_C)
-    best: tuple[float, dict[str, float], dict[str, Tensor]] | None = None
-    places = config.penalties if placing is not None else (0.0,)
-    for decode_penalty in config.penalties:
-        weight_DC, bias_D = decoding.ridge(decode_penalty)
-        new.dictionary_CD.copy_(weight_DC.T)
-        new.pre_bias_D.copy_(bias_D)
-        for place_penalty, encode_penalty in product(places, config.penalties):
-            weight_CD, bias_C = encoding.ridge(encode_penalty)
-            new.encoder_CD.copy_(weight_CD)
-            new.latent_bias_C.copy_(bias_C + new.pre_bias_D @ weight_CD.T)
+    tried: list[tuple[float, dict[str, float], dict[str, Tensor]]] = []
+
+    def look(**penalties: float) -> None:
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        tried.append((judge.look(model).value, penalties, state))
+
+    def best() -> dict[str, float]:
+        _, penalties, state = max(tried, key=lambda one: one[0])
+        model.load_state_dict(state)
+        return penalties
+
+    _set_decoder(model, stream, decoding, config.penalties[0])
+    for penalty in config.penalties:
+        _set_encoder(model, stream, encoding, penalty)
+        for place_penalty in config.penalties if placing is not None else (0.0,):
             if placing is not None:
-                map_RP, map_bias_R = placing.ridge(place_penalty)
-                selector.map_RP.copy_(map_RP)
-                selector.map_bias_R.copy_(map_bias_R)
-                selector.score_bias_C.copy_(start_C)
-                calibrate(model, stream, chunks, rates_C)
-            value = judge.look(model).value
-            if best is None or value > best[0]:
-                chosen = {
-                    "decoder": decode_penalty,
-                    "encoder": encode_penalty,
-                    **({"map": place_penalty} if placing is not None else {}),
-                }
-                best = value, chosen, {k: v.clone() for k, v in model.state_dict().items()}
-    assert best is not None
-    model.load_state_dict(best[2])
-    return best[1]
+                _set_map(model, stream, placing, place_penalty, chunks)
+            look(encoder=penalty, map=place_penalty, decoder=config.penalties[0])
+    chosen = best()
+    for penalty in config.penalties[1:]:
+        _set_decoder(model, stream, decoding, penalty)
+        _set_encoder(model, stream, encoding, chosen["encoder"])
+        look(**{**chosen, "decoder": penalty})
+    return best()
+
+
+def _set_decoder(model: AlignedDictionary, stream: str, m: Moments, penalty: float) -> None:
+    weight_DC, bias_D = m.ridge(penalty)
+    model.of(stream).dictionary_CD.copy_(weight_DC.T)
+    model.of(stream).pre_bias_D.copy_(bias_D)
+
+
+def _set_encoder(model: AlignedDictionary, stream: str, m: Moments, penalty: float) -> None:
+    """After the decoder, whose bias the encoder takes off its input."""
+    new, (weight_CD, bias_C) = model.of(stream), m.ridge(penalty)
+    new.encoder_CD.copy_(weight_CD)
+    new.latent_bias_C.copy_(bias_C + new.pre_bias_D @ weight_CD.T)
+
+
+def _set_map(
+    model: AlignedDictionary, stream: str, m: Moments, penalty: float, chunks: list[Taught]
+) -> None:
+    """After the encoder, since rates depend on both."""
+    selector, (map_RP, map_bias_R) = model.selector_of(stream), m.ridge(penalty)
+    selector.map_RP.copy_(map_RP)
+    selector.map_bias_R.copy_(map_bias_R)
+    each = [model.selector_of(name) for name in existing(model, stream)]
+    selector.score_bias_C.copy_(torch.stack([s.score_bias_C for s in each]).mean(0))
+    selector.rate_C.copy_(target_rates(model, stream))
+    calibrate(model, stream, chunks, selector.rate_C)
 
 
 def calibrate(

@@ -68,8 +68,8 @@ def firing(old: Sequence[csr_array], new: Sequence[csr_array], seed: int) -> Evi
 
 
 def direction(
-    old: Mapping[str, Float64[np.ndarray, "A D"]],
-    new: Mapping[str, Float64[np.ndarray, "B D"]],
+    old: Mapping[str, Float64[np.ndarray, "A _"]],
+    new: Mapping[str, Float64[np.ndarray, "B _"]],
     seed: int,
 ) -> Evidence | None:
     """Mean cosine of unit decoder rows over the streams that both have; None without any."""

@@ -47,7 +47,7 @@ class Side(NamedTuple):
     """`sha256:` of the run's weights or of the artifact's manifest."""
     num_concepts: int
     widths: Mapping[str, int]
-    directions: Mapping[str, Float64[np.ndarray, "C D"]]
+    directions: Mapping[str, Float64[np.ndarray, "C _"]]
     """By stream: unit decoder rows."""
     encode: Encode
     concepts: list[Concept] | None
