@@ -61,6 +61,21 @@ class Selection(Spec):
     `own_topk`: each stream alone, for dictionaries trained without a shared support."""
 
 
+class Lineage(Spec):
+    """How an extended dictionary came from another: everything of that one is in it, unchanged."""
+
+    parent: str
+    """`sha256:` of the weights that were extended, the parent run's `model.safetensors`."""
+    artifact: str | None = None
+    """`sha256:` of the manifest of the artifact exported from them; None where there was none."""
+    stream: str
+    """The stream that joined."""
+    pairs: int = Field(gt=0)
+    """Items that it was fitted on, those included that its penalties and step were chosen on."""
+    store: str
+    """`sha256:` of their activation store's `store.json`."""
+
+
 class Provenance(Spec):
     """Where the dictionary comes from; None where it is not known."""
 
@@ -75,6 +90,8 @@ class Provenance(Spec):
     """Git commit of the code that exported."""
     versions: dict[str, str] = {}
     """Versions of Python and of the libraries that made the weights and graphs."""
+    lineage: Lineage | None = None
+    """None for a dictionary whose streams were fitted together."""
 
 
 class StreamPrecision(Spec):

@@ -22,6 +22,8 @@ COMMANDS = {
     "evaluate": "training.commands.evaluate",
     "name": "training.commands.name",
     "distill": "training.commands.distill",
+    "extend": "training.commands.extend",
+    "migrate": "training.commands.migrate",
     "export": "training.commands.export",
     "saelens": "training.commands.saelens",
     "demo": "training.commands.demo",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from koine.errors import TrainingError
+from koine.streams import StreamSpec
 from training.activations.files import fsync_file, write_atomic
+from training.activations.store import ActivationStore
 from training.configs import SelectorConfig
 from training.model import AlignedDictionary, ModelConfig
 
@@ -89,6 +91,13 @@ def load_model(run: Path) -> AlignedDictionary:
     model = AlignedDictionary(config, facts["widths"])
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def shown(store: ActivationStore, record: Mapping[str, Any]) -> ActivationStore:
+    """The store as a run reads it: an extended one says which of its streams, in which order."""
+    if "specs" not in record:
+        return store
+    return store.showing([StreamSpec.model_validate(spec) for spec in record["specs"]])
 
 
 def claim(run: Path, identity: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +70,19 @@ class Recipe:
     """Folder that relative weights are looked up in; the command line may name another."""
     thresholds: Thresholds = Thresholds()
     """What the report's checklist asks for."""
+    joins: Mapping[str, EncoderConfig] = field(default_factory=dict)
+    """Encoders that may join a fitted dictionary later (`extract --join`, `extend`)."""
+
+    def encoders_of(self, joining: Sequence[str] = ()) -> dict[str, EncoderConfig]:
+        """The recipe's encoders, then those that join; ValueError for one it does not know."""
+        unknown = [name for name in joining if name not in self.joins]
+        if unknown:
+            known = ", ".join(f"`{name}`" for name in self.joins) or "none"
+            raise ValueError(
+                f"recipe `{self.name}` knows no encoder `{unknown[0]}` that may join: it has "
+                f"{known}; add it to the recipe's `joins`"
+            )
+        return {**self.streams, **{name: self.joins[name] for name in joining}}
 
 
 def demo() -> Recipe:
@@ -91,17 +104,22 @@ def photos() -> Recipe:
         std=(0.229, 0.224, 0.225),
     )
     mobilenets = {
-        name.removesuffix("_100"): EncoderConfig(
+        stream: EncoderConfig(
             kind="timm",
             modality="image",
             name=name,
-            weights=name,
+            weights=weights,
             pooling="avg",
             kwargs={"pad_type": "same"},
             preprocess=imagenet,
         )
-        for name in ("mobilenetv1_100", "mobilenetv2_100")
+        for stream, name, weights in (
+            ("mobilenetv1", "mobilenetv1_100", "mobilenetv1_100"),
+            ("mobilenetv2", "mobilenetv2_100", "mobilenetv2_100"),
+            ("birds", "mobilenetv2_100", "mobilenetv2_100_inat_birds"),
+        )
     }
+    birds = mobilenets.pop("birds")
     minilm = EncoderConfig(
         kind="transformers",
         modality="text",
@@ -115,6 +133,7 @@ def photos() -> Recipe:
         source="captions-folder",
         streams={**mobilenets, "minilm": minilm},
         fit=aligned(num_concepts=1024, k=32, steps=400, validate_every=50, checkpoint_every=50),
+        joins={"birds": birds},
     )
 
 

@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.report import Report
 
-REPORT = Report("training", ("step", "store", "quality"))
+REPORT = Report("training", ("step", "store", "quality", "extension"))
 
 if __name__ == "__main__":
     sys.exit(REPORT.main())

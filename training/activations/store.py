@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from koine.errors import StoreError
 from koine.streams import StreamSpec
 from koine.types import ActsND, PresentNS
-from training.activations.index import RowIndex, read_index
+from training.activations.index import RowIndex, Spans, read_index
 from training.activations.manifest import STORE_FILE, StoreManifest, read_manifest
 from training.activations.rows import ROWS_FILE, SPLITS, Row, Split, codes_of, read_rows, row_at
 from training.activations.shards import acts_file
@@ -77,6 +77,16 @@ class ActivationStore:
         view.streams = tuple(spec for spec in self.streams if spec.name == self._known(stream))
         split_N = np.where(self.counts(stream) > 0, self._index.split_N, len(SPLITS))
         view._index = self._index._replace(split_N=split_N.astype(np.uint8))
+        return view
+
+    def showing(self, specs: Sequence[StreamSpec]) -> ActivationStore:
+        """The same store as if it held these streams, in this order; all rows lack new ones."""
+        view = copy.copy(self)
+        view.streams = tuple(specs)
+        known = {spec.name for spec in self.streams}
+        nothing_N = np.zeros(len(self), np.int32)
+        lacking = {s.name: Spans(nothing_N, nothing_N) for s in specs if s.name not in known}
+        view._index = self._index._replace(spans={**self._index.spans, **lacking})
         return view
 
     def split(self, name: Split) -> Int64[np.ndarray, "M"]:

@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, help="folder that holds the data")
     parser.add_argument("--source", choices=SOURCES, help="how it is laid out, if not as usual")
     parser.add_argument("--encoders", type=Path, help="folder of the encoders' weights")
+    parser.add_argument(
+        "--join",
+        nargs="+",
+        default=(),
+        metavar="STREAM",
+        help="also encode with these of the recipe's joining encoders",
+    )
     parser.add_argument("--out", required=True, type=Path, help="the store")
     parser.add_argument("--limit", type=positive, help="read only the first items")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
@@ -54,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     encoders = {
         name: load_encoder(config, args.encoders or recipe.encoders, device)
-        for name, config in recipe.streams.items()
+        for name, config in recipe.encoders_of(args.join).items()
     }
     plan = make_plan(
         recipe.name,

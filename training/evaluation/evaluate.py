@@ -15,7 +15,7 @@ from torch import nn
 from koine.errors import DataError, RequestError
 from koine.types import Mode
 from training.activations import ActivationStore
-from training.checkpoint import CONFIG, RECORD, load_model
+from training.checkpoint import CONFIG, RECORD, load_model, shown
 from training.configs import FitConfig
 from training.evaluation.controls import CONTROLS, baseline, baseline_config
 from training.evaluation.encoding import Dictionary
@@ -54,6 +54,7 @@ def evaluate(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(run)
     given = prepared(run, record["recipe"], model.config, store, poc)
+    held = _held(store)
     measured = _measure(model, store, rows, device, "evaluate")
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -61,10 +62,10 @@ def evaluate(
         "dictionary": _dictionary(run, record, config, model, store),
         "data": data_facts(store, rows),
         **measured,
-        "raw": raw_figures(store, rows.train, rows.held_out[:MAX_CANDIDATES], rows.probe),
+        "raw": raw_figures(held, rows.train, rows.held_out[:MAX_CANDIDATES], rows.probe),
         "controls": {
             "untrained": _main(
-                _measure(initial_model(store, config), store, rows, device, "untrained")
+                _measure(initial_model(held, config), held, rows, device, "untrained")
             )
         },
     }
@@ -76,6 +77,12 @@ def evaluate(
     add_poc(report, record, model, store, rows, given)
     report["seconds"] = round(time.monotonic() - started, 1)
     return report
+
+
+def _held(store: ActivationStore) -> ActivationStore:
+    """Without the streams that an extended dictionary has and the store lacks in all rows."""
+    names = {spec.name for spec in store.manifest.plan.streams}
+    return store.showing([spec for spec in store.streams if spec.name in names])
 
 
 class OpenRun(NamedTuple):
@@ -139,7 +146,7 @@ def open_store(path: Path, record: dict[str, Any], verify: bool) -> ActivationSt
             f"{store.fingerprint[:12]}, not {record['store_fingerprint'][:12]}. "
             "Put the former store back, or fit again on this one"
         )
-    return store
+    return shown(store, record)
 
 
 def _dictionary(

@@ -19,13 +19,13 @@ from koine.artifact import Artifact
 from koine.concepts import read_concepts
 from koine.encoder import ConceptEncoder
 from koine.errors import ExportError
-from koine.manifest import CONCEPTS, PROFILE, Provenance
+from koine.manifest import CONCEPTS, PROFILE, Lineage, Provenance
 from koine.profile import read_profile
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
 from koine.types import ActsND
 from training.activations.store import ActivationStore
-from training.checkpoint import RECORD, load_model
+from training.checkpoint import RECORD, load_model, shown
 from training.distillation.students import read_students
 from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
@@ -120,7 +120,7 @@ def export(
             tokenizers={
                 s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
             },
-            reference=_reference(acts, {s: k.acts_ND for s, k in students.items()}),
+            reference=_reference(acts, record, {s: k.acts_ND for s, k in students.items()}),
             distilled={s: k.about for s, k in students.items()},
             training=_provenance(record, recipe),
             metrics=metrics_summary(run),
@@ -154,7 +154,7 @@ def finished(run: Path, store: Path | None = None) -> Finished:
     """
     record = read_record(run)
     model = load_model(run)
-    acts = ActivationStore.open(store or Path(record["store"]), verify=False)
+    acts = shown(ActivationStore.open(store or Path(record["store"]), verify=False), record)
     _check_store(acts, record, model)
     return Finished(record, model, acts)
 
@@ -255,9 +255,10 @@ def load_encoders(
     if not wanted:
         return {}
     configured = _recipe(recipe)
+    configs = {**configured.streams, **configured.joins}
     loaded: dict[str, Encoder] = {}
     for name, spec in wanted.items():
-        encoder = load_encoder(configured.streams[name], folder or configured.encoders)
+        encoder = load_encoder(configs[name], folder or configured.encoders)
         if encoder.identity != spec.encoder or not _same(encoder.preprocess, spec.preprocess):
             raise ExportError(
                 f"the encoder of stream `{name}` is not the one that made the store: got "
@@ -284,8 +285,22 @@ def _recipe(name: str | None) -> Recipe:
     return RECIPES[name]()
 
 
-def _reference(store: ActivationStore, students: Mapping[str, ActsND]) -> Iterator[ReferenceBatch]:
-    """Training items' activations: the store's, but of students their own."""
+def _reference(
+    store: ActivationStore, record: Mapping[str, Any], students: Mapping[str, ActsND]
+) -> Iterator[ReferenceBatch]:
+    """Training items' activations: the store's, but of students their own; streams that the store
+    lacks are counted on the parent run's."""
+    yield from _batches(store, students)
+    held = {spec.name for spec in store.manifest.plan.streams}
+    lacking = [spec for spec in store.streams if spec.name not in held]
+    if lacking:
+        parent = ActivationStore.open(Path(record["parent_store"]), verify=False)
+        yield from _batches(parent.showing(lacking), {})
+    for name, acts_ND in students.items():
+        yield one_stream(name, acts_ND, {spec.name: spec.d_in for spec in store.streams})
+
+
+def _batches(store: ActivationStore, students: Mapping[str, ActsND]) -> Iterator[ReferenceBatch]:
     rows = store.split("train")
     if len(rows) > PROFILE_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, PROFILE_ROWS).astype(np.int64)]
@@ -294,8 +309,6 @@ def _reference(store: ActivationStore, students: Mapping[str, ActsND]) -> Iterat
     for start in range(0, len(rows), _BATCH):
         acts, present_NS = store.gather(rows[start : start + _BATCH])
         yield ReferenceBatch(acts, present_NS & ~taught_S)
-    for name, acts_ND in students.items():
-        yield one_stream(name, acts_ND, {spec.name: spec.d_in for spec in store.streams})
 
 
 def _gate(
@@ -325,6 +338,7 @@ def _provenance(record: Mapping[str, Any], recipe: str | None) -> Provenance:
         store=f"sha256:{record['store_fingerprint']}",
         adopted=record.get("adopted", {}).get("checkpoint"),
         commit=_commit(),
+        lineage=Lineage.model_validate(record["lineage"]) if "lineage" in record else None,
         versions={
             "python": platform.python_version(),
             "onnxruntime": runtime_version(),

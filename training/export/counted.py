@@ -28,8 +28,8 @@ class Counted:
         self._fired: dict[str, list[np.ndarray]] = {name: [] for name in streams}
 
     def add(self, codes: Mapping[str, Codes], present_NS: PresentNS) -> None:
-        """A batch, encoded independently; columns in the order of the streams."""
-        here = dict(zip(self._streams, present_NS.T, strict=True))
+        """A batch, encoded independently; columns in the order of `codes`, not all streams."""
+        here = dict(zip(codes, present_NS.T, strict=True))
         for name, present_N in here.items():
             own = Codes(*(rows[present_N] for rows in codes[name]))
             block_N = np.arange(len(own.fvu_N))
@@ -37,6 +37,8 @@ class Counted:
             self._fired[name].append(own.indices_NK)
         for pair in self._pairs:
             a, b = pair.split("|")
+            if a not in here or b not in here:
+                continue
             both_N = here[a] & here[b]
             agree_N = jaccard(*(Codes(*(r[both_N] for r in codes[each])) for each in (a, b)))
             self._pairs[pair] += MeanCounts.of(agree_N, np.arange(len(agree_N)))

@@ -1,0 +1,1 @@
+"""A new stream on a frozen dictionary."""

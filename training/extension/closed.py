@@ -1,0 +1,209 @@
+"""A new stream in closed form: ridge regressions onto what the frozen streams say of each pair.
+
+With z the new stream's normalised activations, targets are means over an item's existing streams:
+    map of z's components → their places in the shared space (dictionaries with a selector)
+    encoder of z → their pre-codes;  decoder of their codes → z
+A linear map into one existing stream and then its head is a special case: ridge onto a linear
+image of that stream is that image of ridge onto the stream. Takes no step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from training.activations.store import ActivationStore
+from training.components import whitened
+from training.extension.config import ExtendConfig
+from training.extension.judge import Judge
+from training.extension.teacher import Taught, existing, taught
+from training.model import AlignedDictionary, TopK, dense
+from training.unit import UNIT_NORM_EPS
+
+CHUNK_ROWS = 1024
+_CAPTIONS = 12  # beside the draws of schedule.py and pairs.py
+_CALIBRATIONS = 30
+_RARE = 1e-3
+
+
+class Moments(NamedTuple):
+    """Means and products of inputs x and targets y over rows, in float64."""
+
+    mean_X: Tensor
+    mean_Y: Tensor
+    cov_XX: Tensor
+    cov_XY: Tensor
+
+    def ridge(self, penalty: float) -> tuple[Float[Tensor, "Y X"], Float[Tensor, "Y"]]:
+        """Weights and intercept of y ≈ x · weightᵀ + intercept; the intercept is not penalised."""
+        width = len(self.mean_X)
+        added = penalty * self.cov_XX.diagonal().mean().clamp_min(1e-12)
+        regular_XX = self.cov_XX + added * torch.eye(width, dtype=torch.float64)
+        weight_XY = torch.linalg.solve(regular_XX, self.cov_XY)
+        return weight_XY.T.float(), (self.mean_Y - self.mean_X @ weight_XY).float()
+
+
+def moments(rows: Iterator[tuple[Tensor, Tensor]]) -> Moments:
+    """Of all rows, chunk by chunk."""
+    count, sums = 0, None
+    for x_NX, y_NY in rows:
+        x_NX, y_NY = x_NX.double(), y_NY.double()
+        part = (x_NX.sum(0), y_NY.sum(0), x_NX.T @ x_NX, x_NX.T @ y_NY)
+        sums = part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
+        count += len(x_NX)
+    assert sums is not None
+    mean_X, mean_Y, xx, xy = (total / count for total in sums)
+    return Moments(
+        mean_X, mean_Y, xx - torch.outer(mean_X, mean_X), xy - torch.outer(mean_X, mean_Y)
+    )
+
+
+@torch.no_grad()
+def set_statistics(
+    model: AlignedDictionary, store: ActivationStore, stream: str, rows_F: Int64[np.ndarray, "F"]
+) -> None:
+    """Mean, scale and components of the new stream, from the pairs that are fitted on."""
+    new = model.of(stream)
+    acts_FD = torch.from_numpy(store.gather(rows_F).acts[stream]).double()
+    unit_FD = acts_FD / (acts_FD.norm(dim=1, keepdim=True) + UNIT_NORM_EPS)
+    new.mean_D.copy_(unit_FD.mean(0))
+    centred_FD = unit_FD - unit_FD.mean(0)
+    variance = centred_FD.square().sum(1).mean()
+    others = [model.of(name) for name in existing(model, stream)]
+    if any(bool(other.shift_D.any()) for other in others):  # as the existing ones are
+        new.shift_D.copy_(new.mean_D)
+        new.scale.copy_(variance.rsqrt())
+    if model.config.selector is not None:
+        z_FD = centred_FD * new.scale.double()
+        basis_PD = model.selector_of(stream).basis_PD
+        basis_PD.copy_(whitened(z_FD.T @ z_FD / len(z_FD), len(basis_PD)))
+
+
+@torch.no_grad()
+def fit_closed(
+    model: AlignedDictionary,
+    store: ActivationStore,
+    config: ExtendConfig,
+    rows_F: Int64[np.ndarray, "F"],
+    judge: Judge,
+) -> dict[str, float]:
+    """Sets the new stream's weights; the penalties, chosen on the pairs kept out."""
+    stream = config.stream
+    chunks = list(_chunks(model, store, config, rows_F))
+    decoding = moments((_joint_codes(t, model.config.num_concepts), t.z_ND) for t in chunks)
+    encoding = moments((t.z_ND, _mean_pre_codes(model, t)) for t in chunks)
+    placing = None
+    if model.config.selector is not None:
+        selector = model.selector_of(stream)
+        placing = moments((selector.components(t.z_ND), _mean_places(model, t)) for t in chunks)
+        each = [model.selector_of(name) for name in existing(model, stream)]
+        selector.sharpness.copy_(torch.stack([s.sharpness for s in each]).mean())
+    tried: list[tuple[float, dict[str, float], dict[str, Tensor]]] = []
+
+    def look(**penalties: float) -> None:
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        tried.append((judge.look(model).value, penalties, state))
+
+    def best() -> dict[str, float]:
+        _, penalties, state = max(tried, key=lambda one: one[0])
+        model.load_state_dict(state)
+        return penalties
+
+    _set_decoder(model, stream, decoding, config.penalties[0])
+    for penalty in config.penalties:
+        _set_encoder(model, stream, encoding, penalty)
+        for place_penalty in config.penalties if placing is not None else (0.0,):
+            if placing is not None:
+                _set_map(model, stream, placing, place_penalty, chunks)
+            look(encoder=penalty, map=place_penalty, decoder=config.penalties[0])
+    chosen = best()
+    for penalty in config.penalties[1:]:
+        _set_decoder(model, stream, decoding, penalty)
+        _set_encoder(model, stream, encoding, chosen["encoder"])
+        look(**{**chosen, "decoder": penalty})
+    return best()
+
+
+def _set_decoder(model: AlignedDictionary, stream: str, m: Moments, penalty: float) -> None:
+    weight_DC, bias_D = m.ridge(penalty)
+    model.of(stream).dictionary_CD.copy_(weight_DC.T)
+    model.of(stream).pre_bias_D.copy_(bias_D)
+
+
+def _set_encoder(model: AlignedDictionary, stream: str, m: Moments, penalty: float) -> None:
+    """After the decoder, whose bias the encoder takes off its input."""
+    new, (weight_CD, bias_C) = model.of(stream), m.ridge(penalty)
+    new.encoder_CD.copy_(weight_CD)
+    new.latent_bias_C.copy_(bias_C + new.pre_bias_D @ weight_CD.T)
+
+
+def _set_map(
+    model: AlignedDictionary, stream: str, m: Moments, penalty: float, chunks: list[Taught]
+) -> None:
+    """After the encoder, since rates depend on both."""
+    selector, (map_RP, map_bias_R) = model.selector_of(stream), m.ridge(penalty)
+    selector.map_RP.copy_(map_RP)
+    selector.map_bias_R.copy_(map_bias_R)
+    each = [model.selector_of(name) for name in existing(model, stream)]
+    selector.score_bias_C.copy_(torch.stack([s.score_bias_C for s in each]).mean(0))
+    selector.rate_C.copy_(target_rates(model, stream))
+    calibrate(model, stream, chunks, selector.rate_C)
+
+
+def calibrate(
+    model: AlignedDictionary, stream: str, chunks: list[Taught], rates_C: Float[Tensor, "C"]
+) -> None:
+    """Biases of the new stream's scores by which each concept fires as often as in the others."""
+    selector = model.selector_of(stream)
+    sample_ND = torch.cat([t.z_ND for t in chunks])[:CHUNK_ROWS]
+    scores_NC = model.scores(stream, sample_ND) - selector.score_bias_C
+    spread = scores_NC.std()
+    for step in range(_CALIBRATIONS):
+        top_NK = (scores_NC + selector.score_bias_C).topk(model.config.k, dim=1).indices
+        found_C = torch.bincount(top_NK.flatten(), minlength=len(rates_C)) / len(sample_ND)
+        push_C = ((rates_C + _RARE) / (found_C + _RARE)).log().clamp(-1, 1)
+        selector.score_bias_C += spread * 0.2 * push_C / (1 + step / 10)
+
+
+def target_rates(model: AlignedDictionary, stream: str) -> Float[Tensor, "C"]:
+    """Mean rate of each concept in the existing streams, as their selectors counted it."""
+    names = existing(model, stream)
+    return torch.stack([model.selector_of(name).rate_C for name in names]).mean(0)
+
+
+def _chunks(
+    model: AlignedDictionary,
+    store: ActivationStore,
+    config: ExtendConfig,
+    rows_F: Int64[np.ndarray, "F"],
+) -> Iterator[Taught]:
+    rng = np.random.default_rng((config.seed, _CAPTIONS))
+    for start in range(0, len(rows_F), CHUNK_ROWS):
+        part_N = rows_F[start : start + CHUNK_ROWS]
+        yield taught(model, store, config.stream, part_N, rng.random(len(part_N)))
+
+
+def _mean(parts: list[Tensor], present_NS: Tensor) -> Tensor:
+    """Over the streams that an item has."""
+    total = sum(x * present_NS[:, column, None] for column, x in enumerate(parts))
+    assert isinstance(total, Tensor)
+    return total / present_NS.sum(1, keepdim=True).clamp_min(1)
+
+
+def _mean_pre_codes(model: AlignedDictionary, t: Taught) -> Float[Tensor, "N C"]:
+    return _mean([model.of(n).pre_codes(z_ND) for n, z_ND in t.others.items()], t.present_NS)
+
+
+def _mean_places(model: AlignedDictionary, t: Taught) -> Float[Tensor, "N R"]:
+    selectors = {name: model.selector_of(name) for name in t.others}
+    places = [s(s.components(t.others[name])) for name, s in selectors.items()]
+    return _mean(places, t.present_NS)
+
+
+def _joint_codes(t: Taught, num_concepts: int) -> Float[Tensor, "N C"]:
+    return dense(TopK(t.joint_NK, t.joint_values_NK), num_concepts)

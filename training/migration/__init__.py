@@ -1,0 +1,1 @@
+"""The concepts of one dictionary found again in another."""
