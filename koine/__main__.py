@@ -1,4 +1,4 @@
-"""`python -m koine <command>`: look at an artifact, check it, encode files with it.
+"""`python -m koine <command>`: look at an artifact, check it, encode with it; the audit log.
 
 Exit 0: done; 2: bad usage or input, a damaged artifact; 1: any other failure.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from koine.artifact import Artifact
+from koine.audit.commands import add_commands as add_audit_commands
 from koine.errors import ArtifactError, EncoderError, InputError, KoineError
 from koine.manifest import PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
@@ -86,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     encoding.add_argument("--stream", action="append", help="only this stream; may be repeated")
     encoding.add_argument("--mode", choices=("independent", "joint"), default="independent")
     encoding.add_argument("--threads", type=int, default=0, help="per graph; 0: all cores")
+    audit = commands.add_parser("audit", help="verify, export and reproduce the audit log")
+    add_audit_commands(audit)
     return parser
 
 
