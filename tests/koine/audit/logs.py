@@ -49,7 +49,8 @@ def write_log(folder: Path, events: int = 20, *, each: int = 5, segment_bytes: i
 
 def published(folder: Path) -> list[Checkpoint]:
     """What the sink got."""
-    return list(read_checkpoints(folder / "published.jsonl"))
+    path = folder / "published.jsonl"
+    return list(read_checkpoints(path)) if path.exists() else []
 
 
 def check(folder: Path, *, compare: bool = True) -> Checked:
