@@ -1,4 +1,4 @@
-"""`python -m koine <command>`: artifacts looked at, used and moved, codes compared, labels kept.
+"""`python -m koine <command>`: artifacts, codes, labels and the audit log, without a service.
 
 Exit 0: done; 2: bad usage or input, a damaged artifact; 1: any other failure.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from koine.artifact import Artifact
+from koine.audit.commands import add_audit
 from koine.drift.commands import add_drift
 from koine.errors import (
     ArtifactError,
@@ -21,7 +22,7 @@ from koine.errors import (
     KoineError,
     LabelsError,
 )
-from koine.labels.commands import add_commands
+from koine.labels.commands import add_labels
 from koine.manifest import PROFILE, ArtifactStream, Manifest
 from koine.profile import StreamProfile, read_profile
 from koine.vectors import STORES, WEIGHTINGS
@@ -139,7 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     pushing.add_argument(
         "--public", action="store_true", help="a repository that is made is open to everybody"
     )
-    add_commands(commands, _command)
+    add_labels(commands, _command)
+    add_audit(commands.add_parser("audit", help="verify, export and reproduce the audit log"))
     return parser
 
 

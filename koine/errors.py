@@ -26,6 +26,7 @@
     ├── EncoderError            weights or an encoder that cannot be loaded
     ├── TrainingError           a run that cannot start or go on
     ├── ExportError             a dictionary that may not be exported (parity failed)
+    ├── AuditError              the audit log cannot be written, or is not as it was
     ├── SettingsError           a setting of the service that cannot be used
     ├── OverloadedError         the service's queue is full
     │   └── RateLimitError      a key has used up what it may send for now
@@ -197,6 +198,12 @@ class ExportError(KoineError):
     """A dictionary that may not be exported."""
 
     title = "The dictionary was not exported"
+
+
+class AuditError(KoineError):
+    """The audit log cannot be written, or is not as it was written."""
+
+    title = "The audit log cannot be used"
 
 
 class SettingsError(KoineError):

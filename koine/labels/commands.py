@@ -24,7 +24,7 @@ class _Opened(NamedTuple):
     layer: LabelLayer
 
 
-def add_commands(commands: Any, command: Command) -> None:
+def add_labels(commands: Any, command: Command) -> None:
     """Adds `labels` and what it does; `command` makes the parser of one that takes an artifact."""
     text = "labels that people checked: to a table, back, and their history"
     group = commands.add_parser("labels", help=text, description=text)

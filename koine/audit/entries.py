@@ -1,0 +1,89 @@
+"""An event's place in the log, as one line of canonical JSON; opens no file.
+
+An entry is `{"event", "format", "previous", "sequence", "time", "writer"}`. Its hash is RFC 6962's
+leaf hash of the line, so that the chain (`previous`) and the tree are over the same hashes.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from koine.audit.canonical import canonical, parsed
+from koine.audit.events import Event
+from koine.audit.merkle import leaf_hash
+from koine.errors import AuditError
+
+FORMAT = 1
+"""Of entries and segments; a reader refuses others."""
+WRITER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_KEYS = {"event", "format", "previous", "sequence", "time", "writer"}
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Entry(NamedTuple):
+    """One line of the log, read."""
+
+    writer: str
+    sequence: int
+    """0 for the writer's first."""
+    time: str
+    """UTC, never before that of the entry ahead."""
+    previous: str
+    """Hash of the entry ahead, as hex; zeros for the first."""
+    event: dict[str, Any]
+    hash: bytes
+
+
+def entry_line(event: Event, writer: str, sequence: int, time: str, previous: bytes) -> bytes:
+    """The entry's line, without the newline."""
+    return canonical(
+        {
+            "event": event.model_dump(mode="json", exclude_none=True),
+            "format": FORMAT,
+            "previous": previous.hex(),
+            "sequence": sequence,
+            "time": time,
+            "writer": writer,
+        }
+    )
+
+
+def read_entry(line: bytes) -> Entry:
+    """The entry that a line holds. Raises `ValueError` with the reason if it holds none."""
+    data = parsed(line)
+    if not isinstance(data, dict):
+        raise ValueError("no JSON object")
+    fields = cast("dict[str, Any]", data)
+    if fields.keys() != _KEYS:
+        raise ValueError(f"keys {', '.join(sorted(fields))}; an entry has {', '.join(_KEYS)}")
+    if fields["format"] != FORMAT:
+        raise ValueError(f"format {fields['format']!r}; this Koine reads {FORMAT}")
+    sequence, time = fields["sequence"], fields["time"]
+    if type(sequence) is not int or not isinstance(time, str) or not _TIME.fullmatch(time):
+        raise ValueError(f"sequence {sequence!r} or time {time!r} is of the wrong form")
+    return Entry(
+        fields["writer"], sequence, time, fields["previous"], fields["event"], leaf_hash(line)
+    )
+
+
+def event_of(entry: Entry) -> Event:
+    """The entry's event, checked. Raises `AuditError` for one of no known kind or form."""
+    try:
+        return _EVENT.validate_python(entry.event, strict=False)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise AuditError(
+            f"entry {entry.sequence} of {entry.writer} holds no known event: `{place}` "
+            f"{fault['msg']}"
+        ) from error
+
+
+def now() -> str:
+    """The time as entries have it: UTC to the microsecond."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
