@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +124,6 @@ def test_padding_changes_no_texts_activations() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"lr": 0.0}, {"shift": 0.5}])
-def test_nonsense_is_refused(wrong: dict[str, float]) -> None:
+def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TeachConfig(**wrong)

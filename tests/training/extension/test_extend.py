@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from training.extension.extend import extend
 from training.extension.pairs import check_streams, draw_pairs
 from training.trainer import fit
 
-SIZES = {"num_concepts": 32, "k": 3, "steps": 120, "seed": 1}
+SIZES: dict[str, Any] = {"num_concepts": 32, "k": 3, "steps": 120, "seed": 1}
 CONFIG = ExtendConfig(stream="other", steps=50)
 
 
