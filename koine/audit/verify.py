@@ -93,7 +93,9 @@ class _Writer:
         elif size < expected:
             what = f"it begins at entry {size}, yet entries up to {expected - 1} stand before it"
             self._faults.add("order", place, what)
-        elif (header.head, header.frontier.nodes) != (self._head, self._frontier.nodes):
+        elif (header.head, header.frontier.nodes, header.time) != (
+            self._head, self._frontier.nodes, self._time,
+        ):  # fmt: skip
             what = "its state is not that of the entries before it: they, or it, were changed"
             self._faults.add("segment", place, what)
         self._frontier, self._next = header.frontier.copy(), size

@@ -103,7 +103,9 @@ def _bytes(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:  # an adopted dictionary was trained elsewhere
+        return "unknown"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
