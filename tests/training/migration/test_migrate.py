@@ -91,7 +91,8 @@ def test_dictionaries_without_a_common_stream_match_by_what_fires(
         migrate(open_side(one), open_side(other), None)
     found = migrate(open_side(one), open_side(other), store)
     assert found.levels.keys() == {"firing"}
-    assert sum(m.confidence > 0.5 for m in found.matches) >= 5
+    # confidence is above 0 beyond the 99 % quantile of chance: .3 of 32 by chance
+    assert sum(m.confidence > 0 for m in found.matches) >= 8
 
 
 def test_what_is_no_dictionary_is_refused(tmp_path: Path) -> None:
