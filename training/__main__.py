@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": "training.commands.fit",
     "evaluate": "training.commands.evaluate",
     "export": "training.commands.export",
+    "localize": "training.commands.localize",
     "demo": "training.commands.demo",
 }
 """Command → module with HELP, add_arguments(parser) and run(args)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -28,6 +28,13 @@ from training.export.head import CodeRule, HeadWeights, head_file, write_heads
 
 WriteBackbone = Callable[[Path], None]
 """Writes an ONNX graph (and its data file, if any) at the path given."""
+
+
+class LocaliserDraft(NamedTuple):
+    """A localiser to be written."""
+
+    write: WriteBackbone
+    side: int
 
 
 class ReferenceBatch(NamedTuple):
@@ -55,6 +62,8 @@ class Draft:
     """Missing for streams of imported activations."""
     tokenizers: Mapping[str, Path]
     """`tokenizer.json` of each text stream."""
+    localisers: Mapping[str, LocaliserDraft] = field(default_factory=dict[str, LocaliserDraft])
+    """Missing for streams whose pooling does not split over patches."""
     reference: Iterable[ReferenceBatch]
     training: m.Provenance = m.Provenance()
     metrics: Mapping[str, float]
@@ -93,6 +102,7 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
     assert list(draft.specs) == list(draft.weights)
     write_heads(folder, draft.weights, draft.k, shared=draft.shared, rule=draft.rule)
     _write_decoders(folder / m.DECODERS, draft.weights)
+    _write_directions(folder / m.DIRECTIONS, draft)
     streams = tuple(_write_stream(folder, draft, name) for name in draft.specs)
     profile = _profile(folder, draft)
     (folder / m.PROFILE).parent.mkdir()
@@ -147,7 +157,26 @@ def _write_stream(folder: Path, draft: Draft, name: str) -> m.ArtifactStream:
         normalisation="unit_centred" if centred else "unit",
         head=head_file(name),
         backbone=backbone,
+        localiser=_write_localiser(folder, draft, name),
     )
+
+
+def _write_localiser(folder: Path, draft: Draft, name: str) -> m.Localiser | None:
+    if name not in draft.localisers:
+        return None
+    write, side = draft.localisers[name]
+    graph = f"localisers/{name}.onnx"
+    write(folder / graph)
+    return m.Localiser(graph=graph, side=side)
+
+
+def _write_directions(path: Path, draft: Draft) -> None:
+    """What reads a concept's pre-code from unit-norm activations, where a localiser needs it."""
+    if not draft.localisers:
+        return
+    path.parent.mkdir()
+    rows = {name: draft.weights[name] for name in draft.localisers}
+    save_file({name: w.encoder_CD * w.scale for name, w in rows.items()}, path)
 
 
 def _write_decoders(path: Path, weights: Mapping[str, HeadWeights]) -> None:

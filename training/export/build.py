@@ -19,16 +19,26 @@ from koine.errors import ExportError
 from koine.manifest import Provenance
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
+from koine.texts import Tokens
+from koine.types import ImagesNHWC
 from training.activations.store import ActivationStore
 from training.checkpoint import RECORD, load_model
 from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
-from training.export.artifact import Draft, ReferenceBatch, WriteBackbone, staged, write_artifact
+from training.export.artifact import (
+    Draft,
+    LocaliserDraft,
+    ReferenceBatch,
+    WriteBackbone,
+    staged,
+    write_artifact,
+)
 from training.export.backbone import copy_onnx, export_module
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.metrics import metrics_summary
-from training.export.parity import Parity, check_backbone, check_heads
+from training.export.parity import Parity, check_backbone, check_heads, check_localiser
 from training.export.samples import sample_images, sample_texts
+from training.localisation.patches import PatchModule, patch_module
 from training.model import AlignedDictionary
 from training.recipes import RECIPES, Recipe
 from training.unit import unit
@@ -39,6 +49,8 @@ PARITY_ITEMS = 64
 """Images or texts on which each backbone is compared."""
 PROFILE_ROWS = 65_536
 """Training items that the profile counts, evenly spread where there are more."""
+_SAMPLES = 16
+"""Images on which each localiser is compared."""
 _BATCH = 1024
 _LIBRARIES = ("torch", "onnx", "numpy", "timm", "open_clip_torch", "transformers")
 
@@ -73,6 +85,7 @@ def export(
     specs = {spec.name: spec for spec in acts.streams}
     with staged(out) as folder:
         loaded = _load_encoders(specs, recipe, encoders)
+        split = _localisers(loaded, specs)
         artifact = write_artifact(
             folder,
             Draft(
@@ -88,12 +101,17 @@ def export(
                 tokenizers={
                     s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
                 },
+                localisers={s: d for s, (_, d) in split.items()},
                 reference=_reference(acts),
                 training=_provenance(record, recipe),
                 metrics=metrics_summary(run),
             ),
         )
         parity = _gate(artifact, model, acts, loaded)
+        parity += [
+            check_localiser(name, module, artifact, _pixels(loaded[name]))
+            for name, (module, _) in split.items()
+        ]
     return Exported(Artifact.open(out, verify=False), parity)  # hashed when it was written
 
 
@@ -132,6 +150,25 @@ def backbone_writer(encoder: Encoder, spec: StreamSpec) -> WriteBackbone:
         return partial(copy_onnx, encoder.onnx_file)
     assert encoder.module is not None
     return partial(export_module, encoder.module, spec)
+
+
+def _pixels(encoder: Encoder) -> ImagesNHWC:
+    batch = encoder.prepare(sample_images(_SAMPLES))
+    assert not isinstance(batch, Tokens)
+    return batch
+
+
+def _localisers(
+    encoders: Mapping[str, Encoder], specs: Mapping[str, StreamSpec]
+) -> dict[str, tuple[PatchModule, LocaliserDraft]]:
+    """Of the streams whose pooling splits over patches."""
+    found: dict[str, tuple[PatchModule, LocaliserDraft]] = {}
+    for name, encoder in encoders.items():
+        module = patch_module(encoder)
+        if module is not None:
+            write = partial(export_module, module, specs[name], output="patches")
+            found[name] = module, LocaliserDraft(write, module.side)
+    return found
 
 
 def _record(run: Path) -> dict[str, Any]:
