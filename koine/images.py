@@ -88,7 +88,7 @@ def preprocess_image(image: Image.Image, spec: ImagePreprocess) -> ImageHWC:
     """
     if image.mode != "RGB":
         raise ImageError(f"preprocessing reads RGB images, got mode {image.mode}; decode it first")
-    size = _resized_size(image.size, spec)
+    size = resized_size(image.size, spec)
     left, top = (round((side - spec.crop_size) / 2.0) for side in size)
     square = (left, top, left + spec.crop_size, top + spec.crop_size)
     method = _INTERPOLATIONS[spec.interpolation]
@@ -175,7 +175,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         ) from error
 
 
-def _resized_size(size: tuple[int, int], spec: ImagePreprocess) -> tuple[int, int]:
+def resized_size(size: tuple[int, int], spec: ImagePreprocess) -> tuple[int, int]:
     """Width and height after resizing, rounded as torchvision does."""
     target = spec.resize_size
     if spec.resize == "squash":

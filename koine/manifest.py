@@ -20,6 +20,8 @@ EXEMPLARS = "exemplars.zip"
 """Thumbnails of exemplars; not every artifact has them."""
 PROFILE = "profile/reference.safetensors"
 JOINT_HEAD = "heads/joint.onnx"
+DIRECTIONS = "localisers/directions.safetensors"
+"""By stream with a localiser, `encoder rows · scale` [C, D]; not every artifact has it."""
 CARD = "README.md"
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -38,6 +40,15 @@ class FileEntry(Spec):
     bytes: int = Field(ge=0)
 
 
+class Localiser(Spec):
+    """What splits an image stream's activations over patches."""
+
+    graph: str
+    """ONNX graph: images → `patches` [N, side², D], whose mean is the activations."""
+    side: int = Field(gt=0)
+    """Patches along each side of the crop; rows first."""
+
+
 class ArtifactStream(Spec):
     """One stream of the artifact and the files that compute it."""
 
@@ -49,6 +60,8 @@ class ArtifactStream(Spec):
     """ONNX graph: activations → codes, selected by this stream alone."""
     backbone: str | None = None
     """ONNX graph: images or tokens → activations; None for imported activations."""
+    localiser: Localiser | None = None
+    """None where the encoder is missing, reads no images, or pools in a way that does not split."""
 
 
 class Selection(Spec):
@@ -195,6 +208,8 @@ class Manifest(Spec):
         needed = [JOINT_HEAD, DECODERS, CONCEPTS, PROFILE, CARD]
         for stream in self.streams:
             needed += [stream.head, *([stream.backbone] if stream.backbone else [])]
+            if stream.localiser:
+                needed += [stream.localiser.graph, DIRECTIONS]
             if isinstance(stream.spec.preprocess, TextPreprocess):
                 needed.append(stream.spec.preprocess.tokenizer)
         return needed

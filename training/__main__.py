@@ -25,6 +25,7 @@ COMMANDS = {
     "extend": "training.commands.extend",
     "migrate": "training.commands.migrate",
     "export": "training.commands.export",
+    "localize": "training.commands.localize",
     "saelens": "training.commands.saelens",
     "demo": "training.commands.demo",
 }

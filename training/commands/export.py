@@ -22,6 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoders", type=Path, help="folder of encoder weights")
     parser.add_argument("--store", type=Path, help="activation store; default: the run's")
     parser.add_argument("--names", type=Path, help="what `name` wrote; default: RUN/names")
+    parser.add_argument(
+        "--localisers",
+        action="store_true",
+        help="also graphs that say where in an image a concept lies; takes minutes",
+    )
     add_precision(parser)
 
 
@@ -58,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         encoders=args.encoders,
         store=args.store,
         names=args.names,
+        localisers=args.localisers,
         precision=_precision(args),
         data=args.data,
         source=args.source,

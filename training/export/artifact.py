@@ -32,6 +32,13 @@ WriteBackbone = Callable[[Path], None]
 """Writes an ONNX graph (and its data file, if any) at the path given."""
 
 
+class LocaliserDraft(NamedTuple):
+    """A localiser to be written."""
+
+    write: WriteBackbone
+    side: int
+
+
 class ReferenceBatch(NamedTuple):
     """Some training items' activations, from which the profile is counted."""
 
@@ -57,6 +64,8 @@ class Draft:
     """Missing for streams of imported activations."""
     tokenizers: Mapping[str, Path]
     """`tokenizer.json` of each text stream."""
+    localisers: Mapping[str, LocaliserDraft] = field(default_factory=dict[str, LocaliserDraft])
+    """Missing for streams whose pooling does not split over patches."""
     reference: Iterable[ReferenceBatch]
     training: m.Provenance = m.Provenance()
     metrics: Mapping[str, float]
@@ -104,6 +113,7 @@ def write_artifact(folder: Path, draft: Draft) -> Artifact:
         folder, draft.weights, draft.k, shared=draft.shared, rule=draft.rule, storage=draft.storage
     )
     _write_decoders(folder / m.DECODERS, draft)
+    _write_directions(folder / m.DIRECTIONS, draft)
     streams = tuple(_write_stream(folder, draft, name) for name in draft.specs)
     profile = _profile(folder, draft, f"{draft.name}@{draft.version}")
     (folder / m.PROFILE).parent.mkdir()
@@ -172,7 +182,26 @@ def _write_stream(folder: Path, draft: Draft, name: str) -> m.ArtifactStream:
         normalisation="unit_centred" if centred else "unit",
         head=head_file(name),
         backbone=backbone,
+        localiser=_write_localiser(folder, draft, name),
     )
+
+
+def _write_localiser(folder: Path, draft: Draft, name: str) -> m.Localiser | None:
+    if name not in draft.localisers:
+        return None
+    write, side = draft.localisers[name]
+    graph = f"localisers/{name}.onnx"
+    write(folder / graph)
+    return m.Localiser(graph=graph, side=side)
+
+
+def _write_directions(path: Path, draft: Draft) -> None:
+    """What reads a concept's pre-code from unit-norm activations, where a localiser needs it."""
+    if not draft.localisers:
+        return
+    path.parent.mkdir()
+    rows = {name: draft.weights[name] for name in draft.localisers}
+    save_file({name: w.encoder_CD * w.scale for name, w in rows.items()}, path)
 
 
 def _write_decoders(path: Path, draft: Draft) -> None:

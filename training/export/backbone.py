@@ -23,11 +23,12 @@ _SAMPLE = 2
 """Items in the example batch; the exporter would take 1 for a constant."""
 
 
-def export_module(module: nn.Module, spec: StreamSpec, path: Path) -> None:
+def export_module(module: nn.Module, spec: StreamSpec, path: Path, output: str = "acts") -> None:
     """Writes `module` as an ONNX graph at `path`, batch (and text length) free.
 
     Images: input `image` uint8 [N, H, W, 3]. Texts: `input_ids` and `attention_mask` int64
-    [N, T]. Output: `acts` float32 [N, D]. Raises `ExportError` where torch cannot export.
+    [N, T]. Output: `acts` float32 [N, D], or under the name of `output`. Raises `ExportError`
+    where torch cannot export.
     """
     args, names, shapes = _signature(spec)
     module = module.eval()
@@ -40,7 +41,7 @@ def export_module(module: nn.Module, spec: StreamSpec, path: Path) -> None:
                 args,
                 dynamo=True,
                 input_names=names,
-                output_names=["acts"],
+                output_names=[output],
                 dynamic_shapes=shapes,
                 opset_version=OPSET,
                 verbose=False,

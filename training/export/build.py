@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -41,6 +42,7 @@ from training.export.backbone import copy_onnx, export_module
 from training.export.comparison import Comparison
 from training.export.examples import Examples, source_of
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
+from training.export.localisers import check_localisers, localisable
 from training.export.metrics import metrics_summary
 from training.export.parity import Parity, check_backbone, check_heads
 from training.export.precision import (
@@ -85,20 +87,22 @@ def export(
     precision: PrecisionConfig | None = None,
     data: Path | None = None,
     source: str | None = None,
+    localisers: bool = False,
 ) -> Exported:
     """Exports the dictionary of `run` to the directory `out`, replacing an artifact there.
 
     `name` defaults to the recipe's, `store` to the one that the run was fitted on; `encoders` is
     the folder of encoder weights, `names` that of names (RUN/names where there are some).
     `precision` makes the graphs smaller, measured on items of the `data` that the store was
-    extracted from (laid out as `source` says, or the recipe). Raises `ExportError` if torch and
+    extracted from (laid out as `source` says, or the recipe). `localisers`: also graphs that say
+    where in an image a concept lies. Raises `ExportError` if torch and
     ONNX Runtime disagree, or the smaller graphs and float32, or the names are of other weights;
     `out` is then as it was.
     """
     record, model, acts = finished(run, store)
     recipe = record["recipe"] or acts.manifest.plan.recipe
     specs = {spec.name: spec for spec in acts.streams}
-    with staged(out) as folder:
+    with staged(out) as folder, ExitStack() as stack:
         students = read_students(run, specs, acts.path)
         taught = {name: kept.spec for name, kept in students.items()}
         others = {name: spec for name, spec in specs.items() if name not in students}
@@ -107,6 +111,7 @@ def export(
         }
         specs |= taught
         loaded = {name: found[name] for name in specs if name in found}
+        split = stack.enter_context(localisable(loaded if localisers else {}, specs))
         draft = Draft(
             name=name or recipe or "dictionary",
             version=version,
@@ -120,6 +125,7 @@ def export(
             tokenizers={
                 s: e.tokenizer_file for s, e in loaded.items() if e.tokenizer_file is not None
             },
+            localisers={s: one.draft for s, one in split.items()},
             reference=_reference(acts, record, {s: k.acts_ND for s, k in students.items()}),
             distilled={s: k.about for s, k in students.items()},
             training=_provenance(record, recipe),
@@ -128,13 +134,14 @@ def export(
         )
         if precision is None:
             artifact = write_artifact(folder, draft)
-            parity = _gate(artifact, model, acts, loaded)
+            parity = _gate(artifact, model, acts, loaded) + check_localisers(artifact, split)
         else:
             layout = source or (RECIPES[recipe]().source if recipe in RECIPES else None)
             examples = Examples(acts, loaded, source_of(data, layout))
             with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as full:
                 artifact = write_artifact(Path(full), draft)
                 parity = _gate(artifact, model, acts, loaded)
+                parity += check_localisers(artifact, split)
                 _write_smaller(folder, draft, artifact, acts, examples, precision)
     return Exported(Artifact.open(out, verify=False), parity)  # hashed when it was written
 

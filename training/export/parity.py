@@ -14,10 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
+from koine.artifact import Artifact
 from koine.codes import PAD, Codes
 from koine.encoder import ConceptEncoder
 from koine.errors import ExportError
+from koine.localisation import Localisers
+from koine.sessions import CPU
 from koine.texts import Tokens
 from koine.types import ActsND, ImagesNHWC, Mode
 from training.encoders.encoder import Encoder
@@ -81,6 +85,25 @@ def check_backbone(
             "allowed. Nothing was written. Give the encoder as an ONNX file instead"
         )
     return Parity(f"{name} backbone", n, error, 0)
+
+
+def check_localiser(
+    name: str, module: nn.Module, artifact: Artifact, images_NHWC: ImagesNHWC
+) -> Parity:
+    """Compares patches, relative to their largest row. Raises `ExportError` with the figures."""
+    localisers = Localisers(artifact.path, artifact.manifest, [CPU])
+    with torch.no_grad():
+        torch_NPD = module(torch.from_numpy(images_NHWC)).numpy()
+    onnx_NPD = localisers.patches(name, images_NHWC)
+    largest = float(np.linalg.norm(torch_NPD, axis=-1).max())
+    error = float(np.linalg.norm(onnx_NPD - torch_NPD, axis=-1).max()) / largest
+    if not error <= BACKBONE_TOLERANCE:
+        raise ExportError(
+            f"the localiser of stream `{name}` differs between torch and ONNX Runtime by "
+            f"{error:.2g} of its largest row on {len(images_NHWC)} images; at most "
+            f"{BACKBONE_TOLERANCE:g} is allowed. Nothing was written"
+        )
+    return Parity(f"{name} localiser", len(images_NHWC), error, 0)
 
 
 class _Case(NamedTuple):

@@ -1,0 +1,1 @@
+"""Where in an image a concept lies: patch graphs, the torch reference, and their score."""
