@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.report import Report
 
-REPORT = Report("monitoring", ("windows",))
+REPORT = Report("monitoring", ("windows", "audit"))
 
 if __name__ == "__main__":
     sys.exit(REPORT.main())

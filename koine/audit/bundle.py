@@ -35,7 +35,7 @@ Take the public key from where the log's operator publishes it; `key.pub` here i
 - `entries/WRITER.jsonl`: an entry per line, as written (canonical JSON, RFC 8785).
 - `proofs.json`: signed checkpoints (C2SP signed notes) and proofs (RFC 6962).
 - Compare the checkpoints with those that were published elsewhere at the time: who holds the
-  signing key could have signed another history, but not unpublished one.
+  signing key could sign another history later, but cannot take back what was published.
 """
 
 

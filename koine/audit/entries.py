@@ -10,9 +10,10 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from koine.audit.canonical import canonical, parsed
+from koine.audit.canonical import parsed
 from koine.audit.events import Event
 from koine.audit.merkle import leaf_hash
 from koine.errors import AuditError
@@ -39,11 +40,11 @@ class Entry(NamedTuple):
     hash: bytes
 
 
-def entry_line(event: Event, writer: str, sequence: int, time: str, previous: bytes) -> bytes:
-    """The entry's line, without the newline."""
-    return canonical(
+def entry_line(event: bytes, writer: str, sequence: int, time: str, previous: bytes) -> bytes:
+    """The entry's line, without the newline, around an event's canonical bytes."""
+    return orjson.dumps(
         {
-            "event": event.model_dump(mode="json", exclude_none=True),
+            "event": orjson.Fragment(event),
             "format": FORMAT,
             "previous": previous.hex(),
             "sequence": sequence,

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from koine.audit.canonical import canonical
 from koine.audit.checkpoints import (
     CHECKPOINTS,
@@ -23,7 +21,7 @@ from koine.audit.checkpoints import (
     read_checkpoints,
 )
 from koine.audit.config import AuditConfig
-from koine.audit.entries import FORMAT, WRITER, now
+from koine.audit.entries import WRITER, entry_line, now
 from koine.audit.events import Event, LogEvent
 from koine.audit.merkle import ZERO, leaf_hash
 from koine.audit.recovery import State, recover
@@ -141,16 +139,7 @@ class Journal:
         receipts: list[Receipt] = []
         for event in events:
             sequence = frontier.size
-            line = orjson.dumps(
-                {
-                    "event": orjson.Fragment(event),
-                    "format": FORMAT,
-                    "previous": head.hex(),
-                    "sequence": sequence,
-                    "time": time,
-                    "writer": self.writer,
-                }
-            )
+            line = entry_line(event, self.writer, sequence, time, head)
             head = leaf_hash(line)
             frontier.append(head)
             written.append(line)

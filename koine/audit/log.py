@@ -67,7 +67,7 @@ class AuditLog:
         self._published: Checkpoint | None = None
         self._buffer: list[_Waiting] = []
         self._dropped = self._untold = 0
-        self._closing = False
+        self._closing = self._closed = False
         self._changed = threading.Condition()
         self._next_checkpoint = time.monotonic() + self.config.checkpoint_s
         self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
@@ -113,9 +113,9 @@ class AuditLog:
     def close(self) -> None:
         """Writes what waits, signs it, publishes that and lets go of the log."""
         with self._changed:
-            if self._closing:
+            if self._closed:
                 return
-            self._closing = True
+            self._closing = self._closed = True
             self._changed.notify_all()
         self._thread.join()
         self._publisher.close()
@@ -157,6 +157,19 @@ class AuditLog:
         raise AuditError(why)
 
     def _run(self) -> None:
+        try:
+            self._write()
+        except Exception:
+            _LOG.exception("the audit log's thread ended; nothing is kept until a restart")
+        finally:
+            with self._changed:
+                self._closing = True
+                left, self._buffer = self._buffer, []
+                self._changed.notify_all()
+            for item in left:
+                item.receipt.set_exception(AuditError("the audit log is closed; start it again"))
+
+    def _write(self) -> None:
         ended = False
         while not ended:
             with self._changed:

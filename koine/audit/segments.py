@@ -69,12 +69,18 @@ def create_segment(folder: Path, header: Header) -> Path:
     """Writes an empty segment that is either whole or not there, whatever happens meanwhile."""
     path = segment_path(folder, header.frontier.size)
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(header_line(header) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(folder)
+    try:
+        with part.open("wb") as file:
+            file.write(header_line(header) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(folder)
+    except OSError:
+        # entries will go on in the segment before, so this one must not stand
+        part.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
     return path
 
 

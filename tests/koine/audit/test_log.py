@@ -124,6 +124,25 @@ def test_unsigned_segments_are_never_removed(tmp_path: Path) -> None:
     assert int(segments_of(tmp_path / "log" / "w0")[0].stem) == 0
 
 
+def test_segments_from_before_there_was_a_key_stay_until_they_are_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AuditConfig(segment_bytes=2000)
+    with monkeypatch.context() as earlier:
+        for module in (journal, recovery):
+            earlier.setattr(module, "now", lambda: "2020-01-01T00:00:00.000000Z")
+        with AuditLog(tmp_path / "log", "w0", config) as log:
+            for number in range(20):
+                log.record(encoded(number))
+    with AuditLog(tmp_path / "log", "w0", config, signer=signing_key(tmp_path)) as log:
+        for number in range(20):
+            log.record(encoded(number))
+    # their last entry is old, yet no checkpoint stands where they end: the first signed end is
+    # that of a segment with entries of today
+    assert int(segments_of(tmp_path / "log" / "w0")[0].stem) == 0
+    assert faults(tmp_path, compare=False) == []
+
+
 def test_segments_rotate_by_age(tmp_path: Path) -> None:
     config = AuditConfig(segment_s=1e-6)
     with AuditLog(tmp_path / "log", "w0", config) as log:
@@ -302,7 +321,7 @@ def test_writing_without_a_key_loads_no_cryptography() -> None:
 
 def test_entries_are_as_their_reader_expects() -> None:
     event, time = encoded(1), "2026-01-01T00:00:00.000000Z"
-    line = entries.entry_line(event, "w0", 7, time, bytes(32))
+    line = entries.entry_line(journal.event_bytes(event), "w0", 7, time, bytes(32))
     entry = entries.read_entry(line)
     assert entries.event_of(entry) == event
     assert (entry.writer, entry.sequence, entry.time, entry.previous) == ("w0", 7, time, "0" * 64)

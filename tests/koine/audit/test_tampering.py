@@ -139,7 +139,16 @@ def test_a_removed_segment_is_found(folder: Path) -> None:
 
 def test_removed_first_segments_need_a_tombstone(folder: Path) -> None:
     segments_of(folder / "log" / "w0")[0].unlink()
-    assert {fault.kind for fault in faults(folder)} == {"removal"}
+    (fault,) = faults(folder)
+    assert fault.kind == "removal"
+    assert "no tombstone" in fault.what
+
+
+def test_a_removal_where_nothing_was_signed_is_found(folder: Path) -> None:
+    segments_of(folder / "log" / "w0")[0].unlink()
+    (folder / "log" / "w0" / "checkpoints.jsonl").unlink()
+    (folder / "published.jsonl").unlink()
+    assert any("no checkpoint was signed there" in fault.what for fault in faults(folder))
 
 
 @pytest.mark.parametrize("lines_left", [1, 3])
