@@ -44,6 +44,7 @@ class KeepAlive:
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> Answer:
         """Sends once, never again."""
+        fresh = self._streams is None
         if self._streams is None:
             try:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port)
@@ -60,17 +61,22 @@ class KeepAlive:
             got = await reader.readexactly(int(head.split("content-length: ")[1].split()[0]))
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             self.close()
-            return Answer(f"{error!r}", True, b"", time.monotonic())
+            reset = fresh and isinstance(error, ConnectionResetError)
+            return Answer("reset" if reset else repr(error), True, b"", time.monotonic())
         if closes := "connection: close" in head:
             assert await reader.read() == b""
             self.close()
         return Answer(int(head.split()[1]), closes, got, time.monotonic())
 
     async def until_refused(self) -> list[Answer]:
-        """One encode after another, until nobody listens."""
+        """One encode after another, until nobody listens.
+
+        A connection made between a worker's last accept and its close is reset by the kernel, as
+        if refused; no server can help that, and few clients may meet it.
+        """
         body = json.dumps({"inputs": [{"text": "a dog"}]}).encode()
         answers = [await self.ask("POST", "/v1/encode", body)]
-        while answers[-1].status != "refused":
+        while answers[-1].status not in ("refused", "reset"):
             answers.append(await self.ask("POST", "/v1/encode", body))
         return answers
 
@@ -109,6 +115,7 @@ def test_clients_that_never_stop_lose_no_request(
         answers = asyncio.run(run(server))
         assert server.process.wait(20) == 0
         assert "Traceback" not in server.log
+    assert sum(one[-1].status == "reset" for one in answers) <= workers
     for one in answers:
         assert {answer.status for answer in one[:-1]} == {200}
         assert any(not answer.closes for answer in one)

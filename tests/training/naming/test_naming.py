@@ -135,16 +135,15 @@ def test_export_takes_names_along(run: Path, tmp_path: Path) -> None:
     assert [concept.model_copy(update={"rate": {}}) for concept in concepts] == names
     assert all(concept.rate.keys() == {"alpha", "beta", "gamma"} for concept in concepts)
     count = sum(concept.label is not None for concept in names)
-    assert f"{count} of 16 concepts have a name ({count} by firing" in (
-        artifact.file(CARD).read_text()
-    )
+    states = f"{count} proposed, {16 - count} unnamed" if count < 16 else "16 proposed"
+    assert states in artifact.file(CARD).read_text()
     Artifact.open(tmp_path / "artifact", verify=True)
 
 
 def test_export_without_names_says_so(run: Path, tmp_path: Path) -> None:
     artifact = export(run, tmp_path / "artifact").artifact
     assert all(concept.label is None for concept in read_concepts(artifact.file(CONCEPTS)))
-    assert "No concept has a name" in artifact.file(CARD).read_text()
+    assert "No concept is named" in artifact.file(CARD).read_text()
 
 
 def test_names_of_other_weights_are_not_exported(run: Path, tmp_path: Path) -> None:
