@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from training.export import comparison
 from training.export.build import export
 from training.export.fidelity import chance_jaccard, support_jaccard
 from training.export.head import quantised_rows
-from training.export.precision import Kind, PrecisionConfig, fewest_kept
+from training.export.precision import Kind, PrecisionConfig
 from training.trainer import fit
 
 CONFIG = aligned(num_concepts=40, k=4, batch_size=32, steps=40, validate_every=20)
@@ -81,20 +80,6 @@ def test_below_the_gate_the_previous_artifact_stays(
 def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PrecisionConfig(kind="int8", **wrong)
-
-
-def test_the_fewest_sensitive_layers_stay_in_float() -> None:
-    harm = {"a": 0.01, "b": 0.2, "c": 0.0, "d": 0.1}
-    written: list[tuple[str, ...]] = []
-
-    def write(keep: Sequence[str]) -> float:
-        written.append(tuple(keep))
-        return 1 - sum(value for name, value in harm.items() if name not in keep)
-
-    assert fewest_kept(list(harm), write, 0.95) == 2
-    assert set(written[-1]) == {"b", "d"}
-    assert fewest_kept(list(harm), write, 0.5) == 0
-    assert written[-1] == ()
 
 
 def test_int8_rows_err_by_half_a_step() -> None:
