@@ -54,11 +54,11 @@ class PrecisionConfig:
     """fp16 stores weights in 16 bits; int8 also computes in 8."""
     min_jaccard: float | None = None
     """Least support Jaccard to float32 on held-out items, each stream; None: by kind."""
-    calibration: q.Calibration = "minmax"
+    calibration: q.Calibration = "percentile"
     """How ranges of convolutions' activations follow from those seen; products: least and most."""
-    calibrate_on: int = 96
+    calibrate_on: int = 48
     """Training items that ranges come from."""
-    search_on: int = 48
+    search_on: int = 192
     """Further training items on which layers are chosen that stay in float32, if any must."""
     measure_on: int = 256
     """Held-out items that the gate compares."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,15 @@ def run(store: ActivationStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return fit(store, CONFIG, tmp_path_factory.mktemp("runs") / "aligned")
 
 
+@pytest.fixture(scope="module")
+def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return export(run, tmp_path_factory.mktemp("full") / "artifact").artifact
+
+
 @pytest.mark.parametrize("kind", ["fp16", "int8"])
 def test_smaller_heads_answer_nearly_the_same(
-    run: Path, store: ActivationStore, tmp_path: Path, kind: Kind
+    run: Path, full: Artifact, store: ActivationStore, tmp_path: Path, kind: Kind
 ) -> None:
-    full = export(run, tmp_path / "full").artifact
     asked = PrecisionConfig(kind=kind, min_jaccard=0.9)
     small = export(run, tmp_path / "small", precision=asked).artifact
     precision = small.manifest.precision
@@ -63,16 +68,16 @@ def test_smaller_heads_answer_nearly_the_same(
 
 
 def test_below_the_gate_the_previous_artifact_stays(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, full: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "support_jaccard", lambda *_: 0.94321)
-    before = export(run, tmp_path / "artifact", version="1").artifact.manifest
+    shutil.copytree(full.path, tmp_path / "artifact")
     asked = PrecisionConfig(kind="int8", min_jaccard=0.95)
     with pytest.raises(
         ExportError, match=r"Jaccard `\w+` 0\.943 on \d+ items .* at least 0\.95 is"
     ):
         export(run, tmp_path / "artifact", version="2", precision=asked)
-    assert Artifact.open(tmp_path / "artifact").manifest == before
+    assert Artifact.open(tmp_path / "artifact").manifest == full.manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact"]
 
 
