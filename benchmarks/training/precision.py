@@ -2,8 +2,8 @@
 
 `python -m benchmarks.training.precision RUN FULL --data DATA [--student RUN2 …]` measures every
 variant of every backbone of the float32 artifact FULL, one at a time, in turns with float32 within
-one process. Merges into results/precision.json and draws results/precision.png; `--plot` draws again what was
-measured. The last variants are what `export` no longer does, to be compared with.
+one process. Merges into results/precision.json and draws results/precision.png; `--plot` draws
+again what was measured. The last variants are what `export` no longer does, for comparison.
 """
 
 from __future__ import annotations
