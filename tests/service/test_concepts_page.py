@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
@@ -45,7 +44,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     driver = shutil.which("chromedriver")
     if not (path and driver) and os.environ.get("CI") != "true":
         pytest.skip("no Chromium: install the packages `chromium` and `chromium-driver`")
-    assert path and driver, "CI must have Chromium: run tests/system_packages.sh as root"
+    assert path is not None and driver is not None, (
+        "CI must have Chromium: run tests/system_packages.sh as root"
+    )
     options = ChromeOptions()
     options.binary_location = path
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -91,12 +92,15 @@ def test_a_browser_lists_concepts_under_the_policy(server: Server, browser: Chro
     assert server.client.patch("/v1/concepts/7", json=wanted, headers=tag).status_code == 200
     opened(browser, server)
     text = card(browser, 7).text
-    assert "<b>hound</b>" in text and "a hound, square lawn" in text and "1 change\n" in text + "\n"
+    assert "<b>hound</b>" in text
+    assert "a hound, square lawn" in text
+    assert "1 change\n" in text + "\n"
     assert "near: dog, red Square" in text
     shown = [
         each.get_attribute("src") for each in card(browser, 7).find_elements(By.TAG_NAME, "img")
     ]
-    assert len(shown) == 1 and str(shown[0]).startswith("blob:")
+    assert len(shown) == 1
+    assert str(shown[0]).startswith("blob:")
     # the archive does not give two of the pictures: their captions stand there instead
     spans = card(browser, 7).find_elements(By.CSS_SELECTOR, ".pictures span")
     assert [span.text for span in spans] == ["two", "packed", "gone"]
