@@ -44,9 +44,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     driver = shutil.which("chromedriver")
     if not (path and driver) and os.environ.get("CI") != "true":
         pytest.skip("no Chromium: install the packages `chromium` and `chromium-driver`")
-    assert path is not None and driver is not None, (
-        "CI must have Chromium: run tests/system_packages.sh as root"
-    )
+    missing = "CI must have Chromium: run tests/system_packages.sh as root"
+    assert path is not None, missing
+    assert driver is not None, missing
     options = ChromeOptions()
     options.binary_location = path
     for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
