@@ -9,11 +9,12 @@ asks for the exact kernels there.
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,12 +188,12 @@ def _drop_stale_shapes(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences advice to prepare graphs that are prepared, and for operators left in float."""
+    """Silences advice to prepare graphs that are prepared, and what calibration prints."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
