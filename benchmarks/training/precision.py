@@ -204,6 +204,8 @@ def plot(entries: Sequence[Entry], path: Path) -> None:
                     fontsize=8, color=f"C{i}", weight="bold" if variant == "int8" else None,
                 )  # fmt: skip
     whole.set_xscale("log", base=2)
+    whole.xaxis.set_major_formatter("{x:g}×")
+    whole.set_xlim(right=2 * max(faster for faster, _ in points.values()))
     whole.set_ylabel("support Jaccard to fp32, held-out items")
     whole.legend(loc="lower left")
     quantised = [place for (_, name), place in points.items() if not name.startswith("student")]
