@@ -143,7 +143,9 @@ def read_options(given: Mapping[str, str]) -> Options:
 def read_query(given: Mapping[str, str], model: type[B]) -> B:
     """A request's query as `model`. Raises `RequestError`."""
     try:
-        return model.model_validate(_with_numbers(_with_whole_number(given, "limit")))
+        return model.model_validate(
+            _with_numbers(_with_whole_number(_with_whole_number(given, "limit"), "window_s"))
+        )
     except ValidationError as error:
         raise RequestError(f"the query is not as expected: {_faults(error)}") from None
 
