@@ -75,13 +75,11 @@ class Finder:
         if self.text_stream is None:
             raise UnknownConceptError(nothing_fits(text, concepts, None))
         row = self._codes([text])
-        found = [
-            Match(concepts[index], value)
-            for index, value in zip(
-                row.indices_NK[0].tolist(), row.values_NK[0].tolist(), strict=True
-            )
-            if index != PAD and concepts[index].rate.get(stream, 1.0) > 0
-        ][:NEAREST]
+        found: list[Match] = []
+        for index, value in zip(row.indices_NK[0], row.values_NK[0], strict=True):
+            if index != PAD and concepts[int(index)].rate.get(stream, 1.0) > 0:
+                found.append(Match(concepts[int(index)], float(value)))
+        found = found[:NEAREST]
         floor = self.floor
         if not found or found[0].score <= floor:
             reached = f"{found[0].score:.3g}" if found else "nothing"

@@ -22,7 +22,9 @@ from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError
 from koine.exemplars import Exemplars
+from koine.finding import Finder
 from koine.labels import LabelLayer
+from koine.localisation import Localisers
 from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
@@ -49,6 +51,7 @@ class Loaded(NamedTuple):
     decoders: Decoders
     exemplars: Exemplars | None
     layer: LabelLayer | None
+    localisers: Localisers
 
 
 def load(path: Path, settings: Settings) -> Loaded:
@@ -70,15 +73,20 @@ def load(path: Path, settings: Settings) -> Loaded:
     layer = None
     if settings.labels is not None:
         layer = LabelLayer(settings.labels, artifact, concepts)
-    return Loaded(encoder, concepts, decoders, exemplars, layer)
+    # one thread, so that it takes no more than that from encoding
+    localisers = Localisers(
+        artifact, [encoder.provider], threads=1, gpu=gpu_of_worker(cuda_devices())
+    )
+    return Loaded(encoder, concepts, decoders, exemplars, layer, localisers)
 
 
 class Dictionary:
     """`start` it in an event loop, `encode`, `close` it."""
 
     def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
-        encoder, concepts, self.decoders, self.exemplars, layer = loaded
+        encoder, concepts, self.decoders, self.exemplars, layer, self.localisers = loaded
         self.encoder = encoder
+        self.finder, self.lane = Finder(encoder), pools.localising
         self.book = LabelBook(self.title, concepts, layer)
         self._settings = settings
         self._users = 0
