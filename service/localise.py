@@ -10,14 +10,15 @@ from functools import partial
 from typing import NamedTuple
 
 from koine.concepts import Concept
-from koine.errors import DeadlineError, RequestError, TextError
+from koine.errors import DeadlineError, KoineError, OverloadedError, RequestError, TextError
 from koine.finding import Found
 from koine.images import decode_image, preprocess_image
 from koine.localisation import Localised, check_concept, overlay
 from service import metrics, telemetry
+from service.contents import contents_of
 from service.core import Core
 from service.dictionary import Dictionary
-from service.jobs import image_bytes
+from service.jobs import Item, image_bytes
 from service.timings import Timings
 
 
@@ -55,30 +56,61 @@ async def localise(core: Core, wanted: Wanted, timeout_s: float | None = None) -
 
     Raises `RequestError` for neither or both of concept and text, `UnknownConceptError`,
     `UnknownStreamError`, `ImageError`, `InputError` for a stream without localiser,
-    `OverloadedError` and `DeadlineError`.
+    `OverloadedError`, `DeadlineError`, and `AuditError` where it cannot be recorded.
     """
     check_wanted(wanted, core.settings.max_text_chars)
     limit_s = core.settings.timeout_s
     timeout_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
     telemetry.note(items=1)
-    outcome = "error"
     with core.dictionaries.find(wanted.dictionary).in_use() as dictionary:
         telemetry.note(dictionary=dictionary.title)
+        start = time.perf_counter()
+        answer: Shown | KoineError
         try:
-            async with asyncio.timeout(timeout_s):
-                concepts = (await dictionary.book.current()).concepts
-                asked = time.perf_counter()
-                max_pixels = core.settings.max_pixels
-                work = partial(_shown, dictionary, wanted, concepts, max_pixels, asked)
-                shown = await dictionary.lane.run(work)
-            outcome = "ok"
-        except TimeoutError:
-            metrics.DEADLINES.inc()
-            raise DeadlineError(f"no answer within {timeout_s:.3g} s; wait longer") from None
-        finally:
-            metrics.ITEMS.labels("image", outcome).inc()
-    telemetry.note(timings=shown.timings)
-    return shown
+            answer = await _in_time(dictionary, wanted, core.settings.max_pixels, timeout_s)
+        except KoineError as error:
+            answer = error
+        outcome = "error" if isinstance(answer, KoineError) else "ok"
+        metrics.ITEMS.labels("image", outcome).inc()
+        if not isinstance(answer, OverloadedError):  # turned away unread, and cheaply
+            await _record(core, dictionary, wanted, answer, time.perf_counter() - start)
+    if isinstance(answer, KoineError):
+        raise answer
+    telemetry.note(timings=answer.timings)
+    return answer
+
+
+async def _in_time(
+    dictionary: Dictionary, wanted: Wanted, max_pixels: int, timeout_s: float
+) -> Shown:
+    try:
+        async with asyncio.timeout(timeout_s):
+            concepts = (await dictionary.book.current()).concepts
+            asked = time.perf_counter()
+            return await dictionary.lane.run(
+                partial(_shown, dictionary, wanted, concepts, max_pixels, asked)
+            )
+    except TimeoutError:
+        metrics.DEADLINES.inc()
+        raise DeadlineError(f"no answer within {timeout_s:.3g} s; wait longer") from None
+
+
+async def _record(
+    core: Core, dictionary: Dictionary, wanted: Wanted, answer: Shown | KoineError, seconds: float
+) -> None:
+    """Of an answer the audit log keeps what was asked about, no codes: heat has none."""
+    if core.audit is None:
+        return
+    item = Item(id="0", image=wanted.image, text=wanted.text)
+    contents = await asyncio.to_thread(contents_of, item)
+    await core.audit.encoded(
+        dictionary.digest,
+        list(dictionary.encoder.streams),
+        "independent",
+        [contents],
+        [answer if isinstance(answer, KoineError) else {}],
+        seconds,
+    )
 
 
 def check_wanted(wanted: Wanted, max_chars: int) -> None:

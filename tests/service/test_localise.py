@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from koine.artifact import Artifact
+from koine.audit.events import content_digest
 from koine.codes import PAD
 from koine.encoder import ConceptEncoder
 from koine.errors import OverloadedError
@@ -24,6 +26,7 @@ from koine.sessions import CPU
 from service.lane import Lane
 from tests.service.conftest import serving
 from tests.service.inputs import b64, file_bytes, pixels, png
+from tests.service.test_audit import Log
 from tests.service.test_unhappy_requests import problem_of
 
 URL = "/v1/localize"
@@ -166,6 +169,18 @@ def test_a_dictionary_without_localisers_says_so(client: TestClient) -> None:
 def test_requests_are_counted(localising: TestClient) -> None:
     localising.post(URL, json=body(concept=5))
     assert f'route="{URL}"' in localising.get("/metrics").text
+
+
+def test_what_is_asked_about_is_recorded(localising_artifact: Artifact, tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    with serving(localising_artifact, **log.settings) as client:
+        assert client.post(URL, json=body(text="dog")).status_code == 200
+        assert client.post(URL, json=body(concept=64)).status_code == 404
+    found = log.events("encode")
+    assert [event.outcome for event in found] == ["ok", "UnknownConceptError"]
+    assert found[0].content["image"] == content_digest(png(1))
+    assert found[0].content["text"] == content_digest(b"dog")
+    assert not found[0].codes
 
 
 def test_a_full_lane_refuses_and_opens_again() -> None:
