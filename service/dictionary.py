@@ -22,7 +22,9 @@ from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError
 from koine.exemplars import Exemplars
+from koine.finding import Finder
 from koine.labels import LabelLayer
+from koine.localisation import Localisers
 from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
@@ -51,6 +53,7 @@ class Loaded(NamedTuple):
     decoders: Decoders
     exemplars: Exemplars | None
     layer: LabelLayer | None
+    localisers: Localisers
 
 
 def load(path: Path, settings: Settings) -> Loaded:
@@ -72,7 +75,11 @@ def load(path: Path, settings: Settings) -> Loaded:
     layer = None
     if settings.labels is not None:
         layer = LabelLayer(settings.labels, artifact, concepts)
-    return Loaded(encoder, concepts, decoders, exemplars, layer)
+    # one thread, so that it takes no more than that from encoding
+    localisers = Localisers(
+        artifact, [encoder.provider], threads=1, gpu=gpu_of_worker(cuda_devices())
+    )
+    return Loaded(encoder, concepts, decoders, exemplars, layer, localisers)
 
 
 class Dictionary:
@@ -81,8 +88,9 @@ class Dictionary:
     def __init__(
         self, loaded: Loaded, settings: Settings, pools: Pools, audit: Audit | None = None
     ) -> None:
-        encoder, concepts, self.decoders, self.exemplars, layer = loaded
+        encoder, concepts, self.decoders, self.exemplars, layer, self.localisers = loaded
         self.encoder = encoder
+        self.finder, self.lane = Finder(encoder), pools.localising
         self.book = LabelBook(self.title, concepts, layer, audit)
         self._settings = settings
         self._users = 0

@@ -25,6 +25,7 @@ OTHER_ROUTE = "other"
 RPC_ROUTES = (
     "/koine.v1.ConceptService/Encode", "/koine.v1.ConceptService/EncodeStream",
     "/koine.v1.ConceptService/Compare", "/koine.v1.ConceptService/Translate",
+    "/koine.v1.ConceptService/Localize",
     "/koine.v1.ConceptService/ListConcepts",
     "/inference.GRPCInferenceService/ModelInfer",
     "/inference.GRPCInferenceService/ModelStreamInfer",

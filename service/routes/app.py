@@ -32,6 +32,7 @@ from service.routes.embeddings import embeddings
 from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
 from service.routes.info import info
+from service.routes.localise import localise
 from service.routes.probes import (
     livez,
     readyz,
@@ -101,6 +102,7 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/embeddings", embeddings, methods=["POST"]),
         Route("/v1/compare", compare, methods=["POST"]),
         Route("/v1/translate", translate, methods=["POST"]),
+        Route("/v1/localize", localise, methods=["POST"]),
         Route("/v1/concepts", concepts),
         Route("/v1/concepts/{id}", one_concept, methods=["GET", "PATCH"]),
         Route("/v1/concepts/{id}/exemplars/{n}", exemplar),

@@ -26,6 +26,7 @@ from service.schemas.inference import (
 )
 from service.schemas.info import Health, InfoResponse, Limits, StreamInfo
 from service.schemas.items import BASE64, NUMBERS, Body, InputItem
+from service.schemas.localise import LocalizeOptions, LocalizeRequest, LocalizeResponse
 from service.schemas.problem import InferenceProblem, ItemError, Problem
 from service.schemas.translate import TranslateEnvelope, TranslateRequest, TranslateResponse
 
@@ -59,6 +60,9 @@ __all__ = [
     "InputItem",
     "ItemError",
     "Limits",
+    "LocalizeOptions",
+    "LocalizeRequest",
+    "LocalizeResponse",
     "ModelConfig",
     "ModelMetadata",
     "ModelReady",
