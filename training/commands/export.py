@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--localisers",
         action="store_true",
-        help="also graphs that say where in an image a concept lies; takes minutes",
+        help="also graphs that say where in an image a concept lies: a second copy of the weights",
     )
     add_precision(parser)
 

@@ -56,7 +56,9 @@ def localisable(
             except ExportError as error:
                 log.warning("stream `%s` cannot be localised: %s", name, error)
                 continue
-            draft = LocaliserDraft(partial(copy_onnx, path), module.side)
+            draft = LocaliserDraft(
+                partial(copy_onnx, path), module.side, module.moves, module.stride
+            )
             found[name] = Localisable(module, encoder, draft)
         yield found
 
