@@ -14,6 +14,7 @@ from service.audit import Audit
 from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
 from service.contents import Contents, contents_of_all
+from service.counting import Counting
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
 from service.flow import Answer
@@ -34,6 +35,7 @@ class Core:
         self.inflight = ByteBudget(settings.max_inflight_bytes)
         self.cache = CodeCache.of(settings)
         self.audit = Audit.of(settings)
+        self.counting = Counting.of(settings)
         self.dictionaries = Dictionaries(settings, self.audit)
         self._running: asyncio.Task[None] | None = None
 
@@ -47,6 +49,8 @@ class Core:
             except AuditError as error:
                 self.dictionaries.refuse(error)
                 return
+        if self.counting is not None:
+            self.counting.start()
         self._running = asyncio.create_task(self.dictionaries.run(), name="dictionaries")
 
     @property
@@ -79,6 +83,11 @@ class Core:
                 raise
             await self._record(dictionary, call, contents, answers, start)
             timings.total = time.perf_counter() - start
+            if self.counting is not None:
+                request = telemetry.current()
+                client = "" if request is None else request.key_id or ""
+                mode = options.mode
+                self.counting.take(dictionary.counted, mode, contents, answers, client)
         counted = Counter(
             (item.modality, "error" if isinstance(answer, KoineError) else "ok")
             for item, answer in zip(call.items, answers, strict=True)
@@ -147,7 +156,7 @@ class Core:
         return await self.cache.answers(keys, compute)
 
     async def _contents(self, items: Sequence[Item]) -> list[Contents | None]:
-        if self.cache is None and self.audit is None:
+        if self.cache is None and self.audit is None and self.counting is None:
             return []
         if sum(len(item.image or b"") for item in items) > INLINE_BYTES:
             return await asyncio.to_thread(contents_of_all, items)
@@ -161,6 +170,8 @@ class Core:
         await self.dictionaries.close()
         if self.cache is not None:
             await self.cache.close()
+        if self.counting is not None:
+            await self.counting.close()
         if self.audit is not None:
             await self.audit.close()
 

@@ -32,6 +32,7 @@ from service import jobs
 from service.admission import Admission
 from service.audit import Audit
 from service.batcher import Batcher
+from service.counting import Served
 from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item
@@ -112,6 +113,9 @@ class Dictionary:
         self._batchers[HEADS] = batcher(
             HEADS, partial(jobs.select_batch, encoder=encoder), wait_s=0
         )
+        self._counted = Served(
+            self.digest, self.title, tuple(encoder.streams), encoder.num_concepts, encoder.k
+        )
         self._flow = Flow(encoder, self._batchers, pools, settings)
 
     @property
@@ -139,6 +143,11 @@ class Dictionary:
     def labels(self) -> Mapping[int, str]:
         """Labels of the named concepts, by id."""
         return self.book.labelled.labels
+
+    @property
+    def counted(self) -> Served:
+        """What counting its codes needs to know."""
+        return self._counted
 
     @property
     def digest(self) -> str:

@@ -143,8 +143,10 @@ def read_options(given: Mapping[str, str]) -> Options:
 def read_query(given: Mapping[str, str], model: type[B]) -> B:
     """A request's query as `model`. Raises `RequestError`."""
     try:
-        numbered = _with_whole_number(_with_whole_number(given, "limit"), "concept")
-        return model.model_validate(_with_numbers(numbered))
+        values: dict[str, Any] = dict(given)
+        for name in ("limit", "concept", "window_s"):
+            values = _with_whole_number(values, name)
+        return model.model_validate(_with_numbers(values))
     except ValidationError as error:
         raise RequestError(f"the query is not as expected: {_faults(error)}") from None
 

@@ -27,6 +27,7 @@ from service.lame_duck import LAME_DUCK, LeaveInOrder
 from service.observe import CLIENT_GONE, Observe
 from service.routes.compare import compare
 from service.routes.concepts import concepts, exemplar, one_concept
+from service.routes.drift import drift
 from service.routes.embeddings import embeddings
 from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
@@ -106,6 +107,7 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/concepts/{id}", one_concept, methods=["GET", "PATCH"]),
         Route("/v1/concepts/{id}/exemplars/{n}", exemplar),
         Route("/v1/info", info),
+        Route("/v1/drift", drift),
         *INFERENCE,
         Route("/livez", livez),
         Route("/healthz", livez),

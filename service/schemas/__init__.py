@@ -11,6 +11,7 @@ from service.schemas.concepts import (
     ConceptsResponse,
     DictionaryQuery,
 )
+from service.schemas.drift import DriftQuery, DriftResponse
 from service.schemas.embeddings import EmbeddingsEnvelope, EmbeddingsRequest, EmbeddingsResponse
 from service.schemas.encode import EncodeEnvelope, EncodeRequest, EncodeResponse, Encoding, Options
 from service.schemas.inference import (
@@ -42,6 +43,8 @@ __all__ = [
     "ConceptsQuery",
     "ConceptsResponse",
     "DictionaryQuery",
+    "DriftQuery",
+    "DriftResponse",
     "EmbeddingsEnvelope",
     "EmbeddingsRequest",
     "EmbeddingsResponse",
