@@ -52,6 +52,15 @@ class Localiser(Spec):
     stride: int = Field(default=0, ge=0)
     """Pixels along a side of the graph's own patch; needed where images are moved."""
 
+    @model_validator(mode="after")
+    def _moves_fit(self) -> Localiser:
+        if self.side % self.moves or not (self.moves == 1 or self.moves <= self.stride):
+            raise ValueError(
+                f"{self.moves} moves fit no map of {self.side} patches a side and a stride of "
+                f"{self.stride} pixels"
+            )
+        return self
+
 
 class ArtifactStream(Spec):
     """One stream of the artifact and the files that compute it."""
