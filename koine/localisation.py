@@ -9,6 +9,7 @@ are the same for every patch (shift and biases: `docs/localisation.md`). No grad
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from koine.errors import ArtifactError, InputError, UnknownConceptError, UnknownStreamError
 from koine.images import resized_size
-from koine.manifest import DIRECTIONS, Manifest
+from koine.manifest import DIRECTIONS, Localiser, Manifest
+from koine.moves import PatchesNPD, interleaved, moved
 from koine.sessions import Session
 from koine.streams import ImagePreprocess
 from koine.types import ImagesNHWC
@@ -34,7 +36,6 @@ _COLOURS = (
     (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37),
 )  # fmt: skip
 
-PatchesNPD = Float32[np.ndarray, "N P D"]
 GridGG = Float32[np.ndarray, "G G"]
 """One value per patch, G = side."""
 HeatHW = Float32[np.ndarray, "H W"]
@@ -49,8 +50,20 @@ class Localised(NamedTuple):
     """At the image's own size, or at `MAX_SIDE`; NaN where the encoder's crop does not reach."""
 
 
+class Box(NamedTuple):
+    """Pixels of an image, the ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
 class Localisers:
-    """The localisers of one artifact. Safe to call from several threads."""
+    """The localisers of one artifact, each loaded when it is first used.
+
+    Safe to call from several threads.
+    """
 
     def __init__(
         self,
@@ -61,16 +74,16 @@ class Localisers:
         threads: int = 0,
         gpu: int = 0,
     ) -> None:
-        """Loads the graphs of `manifest` in `folder`. Raises `ArtifactError`."""
-        self._manifest = manifest
-        self._sides = {s.spec.name: s.localiser.side for s in manifest.streams if s.localiser}
-        self._graphs = {
-            s.spec.name: Session(folder / s.localiser.graph, providers, threads=threads, gpu=gpu)
-            for s in manifest.streams
-            if s.localiser
+        """Of `manifest` in `folder`. Raises `ArtifactError`."""
+        self._folder, self._manifest = folder, manifest
+        self._providers, self._threads, self._gpu = providers, threads, gpu
+        self._found: dict[str, Localiser] = {
+            s.spec.name: s.localiser for s in manifest.streams if s.localiser
         }
+        self._graphs: dict[str, Session] = {}
+        self._loading = threading.Lock()
         self._file: Any = None
-        if self._graphs:
+        if self._found:
             try:
                 self._file = safe_open(folder / DIRECTIONS, "numpy")
             except (OSError, SafetensorError) as error:
@@ -81,7 +94,7 @@ class Localisers:
     @property
     def streams(self) -> tuple[str, ...]:
         """Streams that can be localised in."""
-        return tuple(self._graphs)
+        return tuple(self._found)
 
     def spec(self, stream: str) -> ImagePreprocess:
         """The stream's preprocessing. Raises `UnknownStreamError`, or `InputError` where the
@@ -90,7 +103,7 @@ class Localisers:
         if found is None:
             names = ", ".join(s.spec.name for s in self._manifest.streams)
             raise UnknownStreamError(f"{stream!r} is no stream of this dictionary; it has {names}")
-        if stream not in self._graphs:
+        if stream not in self._found:
             raise InputError(
                 f"stream `{stream}` cannot be localised in: it reads no images, has no backbone "
                 "here, or pools them in a way that cannot be split over patches; "
@@ -100,9 +113,25 @@ class Localisers:
         return found.spec.preprocess
 
     def patches(self, stream: str, images_NHWC: ImagesNHWC) -> PatchesNPD:
-        """The activations of preprocessed images, split over patches in rows."""
-        self.spec(stream)
-        return self._graphs[stream].run({"image": images_NHWC})["patches"]
+        """The activations of preprocessed images, split over patches in rows.
+
+        Raises `ArtifactError` for a graph that cannot be loaded.
+        """
+        side, moves = self.spec(stream).crop_size, self._found[stream].moves
+        stride = side * moves // self._found[stream].side
+        moved_MHWC = moved(images_NHWC, moves, stride)
+        return interleaved(self._graph(stream).run({"image": moved_MHWC})["patches"], moves)
+
+    def _graph(self, stream: str) -> Session:
+        with self._loading:
+            if stream not in self._graphs:
+                self._graphs[stream] = Session(
+                    self._folder / self._found[stream].graph,
+                    self._providers,
+                    threads=self._threads,
+                    gpu=self._gpu,
+                )
+            return self._graphs[stream]
 
     def grid(self, stream: str, patches_PD: Float32[np.ndarray, "P D"], concept: int) -> GridGG:
         """Each patch's part of the concept's pre-code. Raises `UnknownConceptError`."""
@@ -110,7 +139,7 @@ class Localisers:
         self.spec(stream)
         row_D = self._file.get_slice(stream)[concept]
         norm = max(float(np.linalg.norm(patches_PD.mean(0))), _SMALLEST)
-        side = self._sides[stream]
+        side = self._found[stream].side
         return (patches_PD @ row_D / norm).astype(np.float32).reshape(side, side)
 
     def localise(
@@ -140,17 +169,28 @@ def spread(grid_GG: GridGG, size: tuple[int, int], spec: ImagePreprocess) -> Hea
     at most `MAX_SIDE` pixels.
     """
     width, height = shown_size(size)
-    resized = resized_size(size, spec)
-    scales = [shown / side for shown, side in zip((width, height), resized, strict=True)]
-    corner = [round((side - spec.crop_size) / 2.0) for side in resized]
-    left, top = (round(c * s) for c, s in zip(corner, scales, strict=True))
-    right, bottom = (round((c + spec.crop_size) * s) for c, s in zip(corner, scales, strict=True))
+    left, top, right, bottom = _crop(size, spec)
     heat_HW = np.full((height, width), np.nan, np.float32)
     box = (max(1, right - left), max(1, bottom - top))
     part = Image.fromarray(grid_GG).resize(box, Image.Resampling.BILINEAR)
     inner_HW = np.asarray(part, np.float32)[: height - top, : width - left]
     heat_HW[top : top + inner_HW.shape[0], left : left + inner_HW.shape[1]] = inner_HW
     return heat_HW
+
+
+def seen(size: tuple[int, int], spec: ImagePreprocess) -> Box:
+    """What the encoder's crop leaves of an image of `size`, in pixels as it is shown."""
+    (width, height), box = shown_size(size), _crop(size, spec)
+    return Box(box.left, box.top, min(width, box.right), min(height, box.bottom))
+
+
+def _crop(size: tuple[int, int], spec: ImagePreprocess) -> Box:
+    resized = resized_size(size, spec)
+    scales = [shown / side for shown, side in zip(shown_size(size), resized, strict=True)]
+    corner = [round((side - spec.crop_size) / 2.0) for side in resized]
+    left, top = (round(c * s) for c, s in zip(corner, scales, strict=True))
+    right, bottom = (round((c + spec.crop_size) * s) for c, s in zip(corner, scales, strict=True))
+    return Box(left, top, right, bottom)
 
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -44,9 +44,17 @@ class Localiser(Spec):
     """What splits an image stream's activations over patches."""
 
     graph: str
-    """ONNX graph: images → `patches` [N, side², D], whose mean is the activations."""
+    """ONNX graph: images → `patches` [N, (side / moves)², D], whose mean is the activations."""
     side: int = Field(gt=0)
-    """Patches along each side of the crop; rows first."""
+    """Patches along each side of the crop once maps are interleaved; rows first."""
+    moves: int = Field(default=1, gt=0)
+    """Along each side: how often the image is moved by parts of a patch (`koine/moves.py`)."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Localiser:
+        if self.side % self.moves:
+            raise ValueError(f"`side` {self.side} is no multiple of `moves` {self.moves}")
+        return self
 
 
 class ArtifactStream(Spec):

@@ -37,6 +37,7 @@ class LocaliserDraft(NamedTuple):
 
     write: WriteBackbone
     side: int
+    moves: int
 
 
 class ReferenceBatch(NamedTuple):
@@ -189,10 +190,10 @@ def _write_stream(folder: Path, draft: Draft, name: str) -> m.ArtifactStream:
 def _write_localiser(folder: Path, draft: Draft, name: str) -> m.Localiser | None:
     if name not in draft.localisers:
         return None
-    write, side = draft.localisers[name]
+    write, side, moves = draft.localisers[name]
     graph = f"localisers/{name}.onnx"
     write(folder / graph)
-    return m.Localiser(graph=graph, side=side)
+    return m.Localiser(graph=graph, side=side, moves=moves)
 
 
 def _write_directions(path: Path, draft: Draft) -> None:

@@ -56,7 +56,7 @@ def localisable(
             except ExportError as error:
                 log.warning("stream `%s` cannot be localised: %s", name, error)
                 continue
-            draft = LocaliserDraft(partial(copy_onnx, path), module.side)
+            draft = LocaliserDraft(partial(copy_onnx, path), module.side, module.moves)
             found[name] = Localisable(module, encoder, draft)
         yield found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,6 @@ LABELS = (*vocabulary.SHAPES, *vocabulary.COLOURS, *vocabulary.TEXTURES)
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
 SMALLEST_MASK = 8
 """Pixels below which what one sees of an object is left out."""
-_BATCH = 25
 
 
 class Scene(NamedTuple):
@@ -154,44 +154,50 @@ def _methods(
     rows_LD = weights.encoder_CD.detach()[list(concepts.values())]
     plain = patch_module(load_encoder(STREAMS[stream], ENCODERS), moves=1)
     assert plain is not None
-
-    def reference(scenes: list[Scene]) -> Maps:
-        batches = _batches(scenes)
-        return {
-            label: _large(torch.cat([relevancy(plain, weights, b, c) for b in batches]))
-            for label, c in concepts.items()
-        }
-
-    methods = {
-        "served": lambda scenes: _linear(module, scenes, labels, rows_LD),
-        "served, image not moved": lambda scenes: _linear(plain, scenes, labels, rows_LD),
-        "reference": reference,
-    }
+    methods: dict[str, Callable[[list[Scene]], Maps]] = {}
+    for name, used in (("", module), (", image not moved", plain)):
+        methods["served" + name] = partial(_linear, used, labels=labels, rows_LD=rows_LD)
+        methods["reference" + name] = partial(_reference, used, weights=weights, concepts=concepts)
     if stream == "clip_image":
         encoder = load_encoder(STREAMS["clip_text"], ENCODERS)
         texts_LD = unit(torch.from_numpy(encoder.activations(encoder.prepare(labels))))
         for name, used in (("", module), (", image not moved", plain)):
-            methods["CLIP similarity" + name] = lambda scenes, used=used: _linear(
-                used, scenes, labels, texts_LD, cosine=True
+            methods["CLIP similarity" + name] = partial(
+                _linear, used, labels=labels, rows_LD=texts_LD, cosine=True
             )
     return methods
+
+
+def _reference(
+    module: PatchModule, scenes: list[Scene], *, weights: Stream, concepts: dict[str, int]
+) -> Maps:
+    """By gradients, of the same moved images as the served form."""
+
+    def relevant(images_NHWC: torch.Tensor) -> torch.Tensor:
+        return relevancy(module, weights, images_NHWC, list(concepts.values())).flatten(1, 2)
+
+    return _by_label(module.stitched(_images(scenes), relevant), list(concepts))
 
 
 @torch.no_grad()
 def _linear(
     module: PatchModule,
     scenes: list[Scene],
+    *,
     labels: list[str],
     rows_LD: torch.Tensor,
-    *,
     cosine: bool = False,
 ) -> Maps:
     """Patches · rows; the image's norm, the same for all its patches, does not move a map."""
-    patches_NPD = torch.cat([module(batch) for batch in _batches(scenes)])
+    patches_NPD = torch.from_numpy(module.finer(_images(scenes)))
     heat_NPL = (unit(patches_NPD) if cosine else patches_NPD) @ rows_LD.T
-    side = round(patches_NPD.shape[1] ** 0.5)
+    return _by_label(heat_NPL.numpy(), labels)
+
+
+def _by_label(heat_NPL: np.ndarray, labels: list[str]) -> Maps:
+    side = round(heat_NPL.shape[1] ** 0.5)
     return {
-        label: _large(heat_NPL[:, :, n].unflatten(1, (side, side)))
+        label: _large(torch.from_numpy(heat_NPL[:, :, n]).unflatten(1, (side, side)))
         for n, label in enumerate(labels)
     }
 
@@ -213,9 +219,8 @@ def _blind(labels: list[str]) -> dict[str, Callable[[list[Scene]], Maps]]:
     return {"centre": centre, "random": random}
 
 
-def _batches(scenes: list[Scene]) -> list[torch.Tensor]:
-    images_NHWC = torch.from_numpy(np.stack([scene.image_HWC for scene in scenes]))
-    return list(images_NHWC.split(_BATCH))
+def _images(scenes: list[Scene]) -> UInt8[np.ndarray, "N H W 3"]:
+    return np.stack([scene.image_HWC for scene in scenes])
 
 
 def _large(heat_NHW: torch.Tensor) -> np.ndarray:
