@@ -70,6 +70,9 @@ class ArtifactStream(Spec):
     """ONNX graph: images or tokens → activations; None for imported activations."""
     localiser: Localiser | None = None
     """None where the encoder is missing, reads no images, or pools in a way that does not split."""
+    nonsense_value: float | None = Field(default=None, ge=0)
+    """Text streams: what the strongest code of 19 in 20 nonsense texts stays below. A text whose
+    codes are no stronger means no concept. None where it was not measured."""
 
 
 class Selection(Spec):

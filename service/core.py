@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from koine.errors import DeadlineError, KoineError, NotReadyError, OverloadedError
@@ -54,20 +54,12 @@ class Core:
     async def encode(self, call: Call) -> Encoded:
         """An answer for each item. Raises only what concerns the whole request."""
         options, timings = call.options, Timings()
-        limit_s = self.settings.timeout_s
-        timeout_s = limit_s if call.timeout_s is None else min(call.timeout_s, limit_s)
         telemetry.note(items=len(call.items), timings=timings)
         with self.dictionaries.find(options.dictionary).in_use() as dictionary:
             telemetry.note(dictionary=dictionary.title)
             start = time.perf_counter()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    answers = await self._answers(dictionary, call, timings, timeout_s)
-            except TimeoutError:
-                metrics.DEADLINES.inc()
-                raise DeadlineError(
-                    f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
-                ) from None
+            async with self.deadline(call.timeout_s) as timeout_s:
+                answers = await self._answers(dictionary, call, timings, timeout_s)
             timings.total = time.perf_counter() - start
         counted = Counter(
             (item.modality, "error" if isinstance(answer, KoineError) else "ok")
@@ -76,6 +68,23 @@ class Core:
         for (modality, outcome), count in counted.items():
             metrics.ITEMS.labels(modality, outcome).inc(count)
         return Encoded(dictionary, answers, timings)
+
+    @asynccontextmanager
+    async def deadline(self, asked_s: float | None) -> AsyncGenerator[float]:
+        """Seconds that the block may take: what is asked for, at most the service's own limit.
+
+        Raises `DeadlineError` where they are over.
+        """
+        limit_s = self.settings.timeout_s
+        timeout_s = limit_s if asked_s is None else min(asked_s, limit_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                yield timeout_s
+        except TimeoutError:
+            metrics.DEADLINES.inc()
+            raise DeadlineError(
+                f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
+            ) from None
 
     async def _answers(
         self, dictionary: Dictionary, call: Call, timings: Timings, timeout_s: float

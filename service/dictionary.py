@@ -33,7 +33,8 @@ from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item
 from service.labels import LabelBook
-from service.metrics import HEADS
+from service.localisers import LocaliserQueue
+from service.metrics import HEADS, LOCALISERS
 from service.places import Places, reserve
 from service.settings import Settings
 from service.timings import Timings
@@ -102,6 +103,7 @@ class Dictionary:
             HEADS, partial(jobs.select_batch, encoder=encoder), wait_s=0
         )
         self._flow = Flow(encoder, self._batchers, pools, settings)
+        self.localising = LocaliserQueue(encoder, settings, pools)
 
     @property
     def title(self) -> str:
@@ -110,13 +112,15 @@ class Dictionary:
 
     @property
     def queues(self) -> list[str]:
-        """Names of its queues: its readable streams and the heads."""
-        return list(self._batchers)
+        """Names of its queues: its readable streams, the heads, the localisers if it has any."""
+        extra = [LOCALISERS] if self.localising.localisers.streams else []
+        return [*self._batchers, *extra]
 
     def start(self) -> None:
         """Starts the queues in the running event loop."""
         for batcher in self._batchers.values():
             batcher.start()
+        self.localising.start()
         self.book.start()
 
     @property
@@ -137,7 +141,7 @@ class Dictionary:
     @property
     def alive(self) -> bool:
         """Whether every loop beats."""
-        return all(batcher.alive for batcher in self._batchers.values())
+        return self.localising.alive and all(b.alive for b in self._batchers.values())
 
     @contextmanager
     def in_use(self) -> Generator[Dictionary]:
@@ -210,7 +214,8 @@ class Dictionary:
         await self.book.close()
         if self.exemplars is not None:
             self.exemplars.close()
-        await asyncio.gather(*(batcher.close(left_s) for batcher in self._batchers.values()))
+        queues = [*self._batchers.values(), self.localising]
+        await asyncio.gather(*(queue.close(left_s) for queue in queues))
 
 
 def _plan(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -> Plan:

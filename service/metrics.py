@@ -20,11 +20,14 @@ from prometheus_client.multiprocess import (
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 HEADS = "dictionary-heads"
 """The queue in front of the heads; the others are called after their stream (never with `-`)."""
+LOCALISERS = "dictionary-localisers"
+"""The queue in front of the localisers, where there are some."""
 OTHER_ROUTE = "other"
 """Stands for every path that is no endpoint."""
 RPC_ROUTES = (
     "/koine.v1.ConceptService/Encode", "/koine.v1.ConceptService/EncodeStream",
     "/koine.v1.ConceptService/Compare", "/koine.v1.ConceptService/Translate",
+    "/koine.v1.ConceptService/Localize",
     "/koine.v1.ConceptService/ListConcepts",
     "/inference.GRPCInferenceService/ModelInfer",
     "/inference.GRPCInferenceService/ModelStreamInfer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 import koine
 from service.endpoints import ENDPOINTS, Endpoint
 from service.errors import INFERENCE
-from service.schemas import EncodeRequest, InferenceProblem, InferRequest, Problem
+from service.schemas import EncodeRequest, InferenceProblem, InferRequest, LocalizeRequest, Problem
 
 ASSETS = str(files("bentoml._internal.server") / "static_content")
 """Swagger UI as BentoML's package carries it."""
@@ -92,6 +93,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         content = {"application/json": {"schema": _ref(endpoint.answer)}}
     if endpoint.body is InferRequest:
         content["application/octet-stream"] = {"schema": _BINARY}
+    if endpoint.body is LocalizeRequest:
+        content["image/png"] = {"schema": _BINARY}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if endpoint.cached:
         responses["200"]["headers"] = _ETAG
@@ -119,7 +122,9 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         for name, schema in endpoint.query.model_json_schema()["properties"].items():
             parameters.append({"name": name, "in": "query", "required": False, "schema": schema})
     if endpoint.body is EncodeRequest:
-        parameters += _encode_options()
+        parameters += _query_options(_OPTIONS)
+    if endpoint.body is LocalizeRequest:
+        parameters += _query_options(_LOCALIZE_OPTIONS)
     if endpoint.body is InferRequest:
         parameters.append(_LENGTH)
     if endpoint.guarded:
@@ -146,11 +151,17 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     if model is EncodeRequest:
         content["multipart/form-data"] = {"schema": _form()}
         content["image/*"] = {"schema": _BINARY}
+    if model is LocalizeRequest:
+        text, image = {"type": "string"}, {"type": "string", "contentMediaType": "image/*"}
+        properties = {"image": image, **dict.fromkeys(_LOCALIZE_OPTIONS, text)}
+        content["multipart/form-data"] = {"schema": {"type": "object", "properties": properties}}
+        content["image/*"] = {"schema": _BINARY}
     return content
 
 
 _OPTIONS = ("streams", "mode", "top_k", "encoding", "dictionary")
 """Those that can be had without JSON."""
+_LOCALIZE_OPTIONS = ("concept", "text", "stream", "dictionary")
 
 
 def _form() -> dict[str, Any]:
@@ -164,12 +175,12 @@ def _form() -> dict[str, Any]:
     return {"type": "object", "properties": properties}
 
 
-def _encode_options() -> list[dict[str, Any]]:
+def _query_options(names: Sequence[str]) -> list[dict[str, Any]]:
     told = "For raw images and forms; JSON has it in the body."
     return [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"},
          "description": told}
-        for name in _OPTIONS
+        for name in names
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from koine.client.results import (
     Timings,
     TranslatedItem,
 )
+from koine.errors import RequestError
 from koine.types import Mode
 
 Seconds = float | int
@@ -114,6 +115,23 @@ class UpdateConcept:
     dictionary: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Localize:
+    """Where in an image a concept lies."""
+
+    image: bytes = field(repr=False)
+    concept: int | None = None
+    text: str | None = None
+    stream: str | None = None
+    dictionary: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.concept is None) == (self.text is None):
+            raise RequestError("give either `concept`, an id, or `text`, and not both")
+        if self.concept is not None and not 0 <= self.concept < 2**32:
+            raise RequestError(f"`concept` must be a concept's id, got {self.concept}")
+
+
 class GetInfo(NamedTuple):
     """A dictionary and the limits."""
 
@@ -126,7 +144,7 @@ class GetReady(NamedTuple):
 
 ItemsCall = Encode | Compare | Translate
 CardCall = GetConcept | UpdateConcept
-Call = ItemsCall | CardCall | Concepts | GetInfo | GetReady
+Call = ItemsCall | CardCall | Localize | Concepts | GetInfo | GetReady
 
 
 class Part(NamedTuple):

@@ -215,6 +215,35 @@ class Translated:
     timings: Timings = Timings()
 
 
+class Seen(NamedTuple):
+    """What the encoder saw of an image, in pixels of the overlay, ends excluded."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Localization:
+    """Where in an image a concept lies."""
+
+    dictionary: str
+    concept: Concept
+    found_by: str
+    """`id`, `label`, or `codes` where no label fits the text and its own codes are strongest."""
+    value: float | None
+    """Of the text's code; None for the others."""
+    stream: str
+    grid_GG: Float32[np.ndarray, "G G"]
+    """Each patch's part of the concept's pre-code, over `seen`."""
+    seen: Seen
+    width: int
+    height: int
+    overlay: bytes
+    """PNG of `width` x `height`."""
+
+
 class ConceptPage(NamedTuple):
     """Some of a dictionary's concepts."""
 

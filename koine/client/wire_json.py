@@ -22,6 +22,7 @@ from koine.client.calls import (
     GetInfo,
     GetReady,
     ItemsCall,
+    Localize,
     Part,
     Prepared,
     Translate,
@@ -38,7 +39,9 @@ from koine.client.results import (
     Info,
     ItemError,
     LabelChange,
+    Localization,
     Pair,
+    Seen,
     StreamCodes,
     StreamInfo,
     Timings,
@@ -92,6 +95,8 @@ class JsonWire:
             return HttpRequest("GET", "/v1/concepts", _given(asked))
         if isinstance(call, GetConcept | UpdateConcept):
             return _card_request(call)
+        if isinstance(call, Localize):
+            return HttpRequest("POST", "/v1/localize", {}, _json(_localize(call)))
         if isinstance(call, GetInfo):
             return HttpRequest("GET", "/v1/info", _given({"dictionary": call.dictionary}))
         if isinstance(call, GetReady):
@@ -187,6 +192,8 @@ def _result(call: Call, headers: Mapping[str, str], answer: Any) -> Any:
         return _info(answer)
     if isinstance(call, GetConcept | UpdateConcept):
         return card_of(answer)
+    if isinstance(call, Localize):
+        return _localization(answer)
     if isinstance(call, Concepts):
         return ConceptPage(tuple(map(_concept, answer["concepts"])), answer["next"])
     results: list[Any] = answer["results"]
@@ -216,6 +223,28 @@ def _item(call: ItemsCall, id_: str, result: Any, title: str | None) -> Any:
         for name, t in result["from"].items()
     }
     return TranslatedItem(id=id_, sources=sources, dictionary=title)
+
+
+def _localize(call: Localize) -> dict[str, Any]:
+    given = {"concept": call.concept, "text": call.text}
+    given |= {"stream": call.stream, "dictionary": call.dictionary}
+    image = base64.b64encode(call.image).decode()
+    return {"image": image, **{k: v for k, v in given.items() if v is not None}}
+
+
+def _localization(answer: Any) -> Localization:
+    return Localization(
+        dictionary=answer["dictionary"],
+        concept=_concept(answer["concept"]),
+        found_by=answer["found"]["by"],
+        value=_optional(answer["found"]["value"]),
+        stream=answer["stream"],
+        grid_GG=np.asarray(answer["grid"], np.float32),
+        seen=Seen(**answer["seen"]),
+        width=int(answer["width"]),
+        height=int(answer["height"]),
+        overlay=base64.b64decode(answer["overlay"], validate=True),
+    )
 
 
 def _codes(call: Encode, codes: Any) -> StreamCodes:

@@ -17,6 +17,7 @@ from koine.client.calls import (
     Concepts,
     Encode,
     GetConcept,
+    Localize,
     Part,
     Prepared,
     Translate,
@@ -30,7 +31,9 @@ from koine.client.results import (
     ConceptPage,
     EncodedItem,
     ItemError,
+    Localization,
     Pair,
+    Seen,
     StreamCodes,
     Timings,
     TranslatedItem,
@@ -99,6 +102,15 @@ class ProtoWire:
                 dictionary=call.dictionary,
             )
             return "UpdateConcept", message
+        if isinstance(call, Localize):
+            message = pb.LocalizeRequest(
+                image=call.image,
+                concept=call.concept,
+                text=call.text,
+                stream=call.stream,
+                dictionary=call.dictionary,
+            )
+            return "Localize", message
         if isinstance(call, Encode):
             message = pb.EncodeRequest(
                 inputs=[item.content for item in call.items],
@@ -129,6 +141,8 @@ class ProtoWire:
         if isinstance(call, GetConcept | UpdateConcept):
             told = MessageToDict(message, preserving_proto_field_name=True)
             return card_of({"id": 0, "revision": 0, **told})  # zeros are left out
+        if isinstance(call, Localize):
+            return _localization(message)
         assert isinstance(call, Encode | Compare | Translate)
         if isinstance(call, Encode) and message.HasField("error"):
             error = message.error
@@ -177,6 +191,22 @@ def _item(call: Call, id_: str, result: Any, title: str | None) -> Any:
         for name, t in getattr(result, "from").items()
     }
     return TranslatedItem(id=id_, sources=sources, dictionary=title)
+
+
+def _localization(message: Any) -> Localization:
+    seen = message.seen
+    return Localization(
+        dictionary=message.dictionary,
+        concept=_concept(message.concept),
+        found_by=message.found.by,
+        value=_optional(message.found, "value"),
+        stream=message.stream,
+        grid_GG=np.asarray(message.grid, np.float32).reshape(message.side, message.side),
+        seen=Seen(seen.left, seen.top, seen.right, seen.bottom),
+        width=message.width,
+        height=message.height,
+        overlay=message.overlay,
+    )
 
 
 def _codes(call: Encode, codes: Any) -> StreamCodes:

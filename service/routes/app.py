@@ -31,6 +31,7 @@ from service.routes.embeddings import embeddings
 from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
 from service.routes.info import info
+from service.routes.localize import localize
 from service.routes.probes import (
     livez,
     readyz,
@@ -97,6 +98,7 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/embeddings", embeddings, methods=["POST"]),
         Route("/v1/compare", compare, methods=["POST"]),
         Route("/v1/translate", translate, methods=["POST"]),
+        Route("/v1/localize", localize, methods=["POST"]),
         Route("/v1/concepts", concepts),
         Route("/v1/concepts/{id}", one_concept, methods=["GET", "PATCH"]),
         Route("/v1/concepts/{id}/exemplars/{n}", exemplar),

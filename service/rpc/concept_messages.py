@@ -10,6 +10,7 @@ from koine.proto.koine.v1 import concepts_pb2 as pb
 from service.call import Encoded
 from service.compare import Compared, Pair, Valued
 from service.concepts import Page
+from service.localise import Localisation
 from service.rpc.status import error_message
 from service.translate import Translations
 
@@ -60,6 +61,23 @@ def _concept(concept: Concept) -> pb.Concept:
         status=concept.status,
         score=concept.score,
         rate=concept.rate,
+    )
+
+
+def localize_response(found: Localisation) -> pb.LocalizeResponse:
+    """A concept's heat over one image."""
+    width, height = found.size
+    return pb.LocalizeResponse(
+        dictionary=found.dictionary,
+        concept=_concept(found.found.concept),
+        found=pb.Found(by=found.found.by, value=found.found.value),
+        stream=found.stream,
+        width=width,
+        height=height,
+        seen=pb.Seen(**found.seen._asdict()),
+        grid=found.grid_GG.ravel().tolist(),
+        side=len(found.grid_GG),
+        overlay=found.overlay,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -18,11 +19,13 @@ from service.compare import compare, encode_to_compare
 from service.concepts import concept_at, find_concepts
 from service.core import Core
 from service.jobs import Item
+from service.localise import Ask, localise
 from service.rpc.card_messages import card_message, read_edit, read_query
 from service.rpc.concept_messages import (
     checked_streams,
     compare_response,
     concepts_response,
+    localize_response,
     translate_response,
 )
 from service.rpc.edge import TIMINGS_TRAILER, Edge, Handler, Rpc
@@ -53,6 +56,7 @@ def methods(core: Core, edge: Edge) -> dict[str, Handler]:
         "Translate": edge.unary(
             route + "Translate", pb.TranslateRequest, concepts.translate, "encode"
         ),
+        "Localize": edge.unary(route + "Localize", pb.LocalizeRequest, concepts.localize, "encode"),
         "ListConcepts": edge.unary(
             route + "ListConcepts", pb.ListConceptsRequest, concepts.list_concepts, "read"
         ),
@@ -127,6 +131,18 @@ class Concepts:
         )
         return translate_response(translated, [item.id for item in items])
 
+    async def localize(self, request: pb.LocalizeRequest, rpc: Rpc) -> pb.LocalizeResponse:
+        """Where in an image a concept lies."""
+        ask = Ask(
+            image=request.image,
+            concept=_given(request, "concept"),
+            text=_given(request, "text"),
+            stream=_given(request, "stream"),
+            dictionary=_given(request, "dictionary"),
+        )
+        rpc.spend(1)
+        return localize_response(await localise(self._core, ask, rpc.timeout_s))
+
     async def list_concepts(
         self, request: pb.ListConceptsRequest, rpc: Rpc
     ) -> pb.ListConceptsResponse:
@@ -155,7 +171,7 @@ class Concepts:
         return items
 
 
-def _given(request: Message, field: str) -> str | None:
+def _given(request: Message, field: str) -> Any:
     return getattr(request, field) if request.HasField(field) else None
 
 

@@ -25,6 +25,7 @@ from service.schemas.inference import (
 )
 from service.schemas.info import Health, InfoResponse, Limits, StreamInfo
 from service.schemas.items import BASE64, NUMBERS, Body, InputItem
+from service.schemas.localize import LocalizeRequest, LocalizeResponse
 from service.schemas.problem import InferenceProblem, ItemError, Problem
 from service.schemas.translate import TranslateEnvelope, TranslateRequest, TranslateResponse
 
@@ -56,6 +57,8 @@ __all__ = [
     "InputItem",
     "ItemError",
     "Limits",
+    "LocalizeRequest",
+    "LocalizeResponse",
     "ModelConfig",
     "ModelMetadata",
     "ModelReady",

@@ -257,6 +257,64 @@ class TranslateResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[TranslatedItem]
     def __init__(self, dictionary: _Optional[str] = ..., results: _Optional[_Iterable[_Union[TranslatedItem, _Mapping]]] = ...) -> None: ...
 
+class LocalizeRequest(_message.Message):
+    __slots__ = ("image", "concept", "text", "stream", "dictionary")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    image: bytes
+    concept: int
+    text: str
+    stream: str
+    dictionary: str
+    def __init__(self, image: _Optional[bytes] = ..., concept: _Optional[int] = ..., text: _Optional[str] = ..., stream: _Optional[str] = ..., dictionary: _Optional[str] = ...) -> None: ...
+
+class Seen(_message.Message):
+    __slots__ = ("left", "top", "right", "bottom")
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    BOTTOM_FIELD_NUMBER: _ClassVar[int]
+    left: int
+    top: int
+    right: int
+    bottom: int
+    def __init__(self, left: _Optional[int] = ..., top: _Optional[int] = ..., right: _Optional[int] = ..., bottom: _Optional[int] = ...) -> None: ...
+
+class Found(_message.Message):
+    __slots__ = ("by", "value")
+    BY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    value: float
+    def __init__(self, by: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class LocalizeResponse(_message.Message):
+    __slots__ = ("dictionary", "concept", "found", "stream", "width", "height", "seen", "grid", "side", "overlay")
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    GRID_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    dictionary: str
+    concept: Concept
+    found: Found
+    stream: str
+    width: int
+    height: int
+    seen: Seen
+    grid: _containers.RepeatedScalarFieldContainer[float]
+    side: int
+    overlay: bytes
+    def __init__(self, dictionary: _Optional[str] = ..., concept: _Optional[_Union[Concept, _Mapping]] = ..., found: _Optional[_Union[Found, _Mapping]] = ..., stream: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., seen: _Optional[_Union[Seen, _Mapping]] = ..., grid: _Optional[_Iterable[float]] = ..., side: _Optional[int] = ..., overlay: _Optional[bytes] = ...) -> None: ...
+
 class ListConceptsRequest(_message.Message):
     __slots__ = ("q", "status", "limit", "cursor", "dictionary", "evidence", "stream", "min_rate", "min_score", "sort")
     Q_FIELD_NUMBER: _ClassVar[int]
