@@ -39,9 +39,11 @@ def find_in_codes(
     Raises `UnknownConceptError`, with the nearest labels, where its value is not above `floor`, or
     no floor was measured.
     """
+    indices_K, values_K = codes
+    ids: list[int] = indices_K.tolist()
     able = [
-        (float(value), -int(id_))
-        for id_, value in zip(*codes, strict=True)
+        (float(value), -id_)
+        for id_, value in zip(ids, values_K.tolist(), strict=True)
         if id_ != PAD and concepts[id_].rate.get(stream, 0.0) > 0
     ]
     value, minus_id = max(able, default=(0.0, 0))

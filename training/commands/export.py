@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--localisers",
         action="store_true",
-        help="also graphs that say where in an image a concept lies; takes minutes",
+        help="also graphs that say where in an image a concept lies, each as large as the "
+        "stream's backbone",
     )
     add_precision(parser)
 

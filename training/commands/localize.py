@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from koine.artifact import Artifact
-from koine.concepts import read_concepts
-from koine.errors import RequestError
-from koine.finding import find_concept
+from koine.concepts import Concept, read_concepts
+from koine.encoder import ConceptEncoder
+from koine.errors import RequestError, UnknownConceptError
+from koine.finding import Found, find_concept, find_in_codes
 from koine.images import decode_image, preprocess_image
 from koine.localisation import Localisers, check_concept, overlay
 from koine.manifest import CONCEPTS
@@ -70,29 +72,47 @@ def _localise(args: argparse.Namespace) -> None:
     spec = localisers.spec(stream)
     concepts = read_concepts(artifact.file(CONCEPTS))
     if args.text is not None:
-        concept = find_concept(args.text, concepts, stream)
+        found = _meant(args.text, artifact, concepts, stream)
     else:
         check_concept(args.concept, len(concepts))
-        concept = concepts[args.concept]
+        found = Found(concepts[args.concept], "id")
+    concept = found.concept
     image = decode_image(args.image.read_bytes())
     patches_NPD = localisers.patches(stream, preprocess_image(image, spec)[None])
-    found = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
+    heat = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
     args.out.mkdir(parents=True, exist_ok=True)
-    overlay(image, found.heat_HW).save(args.out / "overlay.png")
-    np.save(args.out / "heat.npy", found.heat_HW)
-    height, width = found.heat_HW.shape
+    overlay(image, heat.heat_HW).save(args.out / "overlay.png")
+    np.save(args.out / "heat.npy", heat.heat_HW)
+    height, width = heat.heat_HW.shape
     facts = {
         "dictionary": artifact.manifest.title,
         "concept": {"id": concept.id, "label": concept.label, "status": concept.status},
+        "found": {"by": found.by, "value": found.value},
         "stream": stream,
         "height": height,
         "width": width,
-        "grid": found.grid_GG.tolist(),
+        "grid": heat.grid_GG.tolist(),
     }
     (args.out / "localised.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    row, column = np.unravel_index(int(np.nanargmax(found.heat_HW)), found.heat_HW.shape)
+    row, column = np.unravel_index(int(np.nanargmax(heat.heat_HW)), heat.heat_HW.shape)
     name = concept.label or f"concept {concept.id}"
     print(f"{name} in {stream}: hottest at x {column}, y {row} of {width}×{height}; {args.out}")
+
+
+def _meant(text: str, artifact: Artifact, concepts: Sequence[Concept], stream: str) -> Found:
+    """By the labels, else by the text's codes where the nonsense of its stream was measured."""
+    measured = (s for s in artifact.manifest.streams if s.nonsense_value is not None)
+    source = next(measured, None)
+    try:
+        return Found(find_concept(text, concepts, stream), "label")
+    except UnknownConceptError:
+        if source is None:
+            raise
+    name, encoder = source.spec.name, ConceptEncoder(artifact, providers=[CPU])
+    codes = encoder.encode({name: encoder.activations(name, encoder.tokenize(name, [text]))})[name]
+    return find_in_codes(
+        text, concepts, stream, (codes.indices_NK[0], codes.values_NK[0]), source.nonsense_value
+    )
 
 
 def _first(localisers: Localisers) -> str:
