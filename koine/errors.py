@@ -206,6 +206,12 @@ class AuditError(KoineError):
     title = "The audit log cannot be used"
 
 
+class WriterBusyError(AuditError):
+    """Another process writes this writer's part of the audit log."""
+
+    title = "The audit log is in use"
+
+
 class SettingsError(KoineError):
     """A setting of the service that cannot be used."""
 

@@ -28,6 +28,7 @@ from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs
 from service.admission import Admission
+from service.audit import Audit
 from service.batcher import Batcher
 from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
@@ -77,10 +78,12 @@ def load(path: Path, settings: Settings) -> Loaded:
 class Dictionary:
     """`start` it in an event loop, `encode`, `close` it."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
+    def __init__(
+        self, loaded: Loaded, settings: Settings, pools: Pools, audit: Audit | None = None
+    ) -> None:
         encoder, concepts, self.decoders, self.exemplars, layer = loaded
         self.encoder = encoder
-        self.book = LabelBook(self.title, concepts, layer)
+        self.book = LabelBook(self.title, concepts, layer, audit)
         self._settings = settings
         self._users = 0
         self._admission = Admission()

@@ -56,6 +56,7 @@ STATUS: dict[type[KoineError], Status] = {
     errors.TrainingError: Status(500, "INTERNAL"),
     errors.ExportError: Status(500, "INTERNAL"),
     errors.AuditError: Status(503, "UNAVAILABLE"),
+    errors.WriterBusyError: Status(503, "UNAVAILABLE"),
     errors.SettingsError: Status(500, "FAILED_PRECONDITION"),
     errors.OverloadedError: Status(429, "RESOURCE_EXHAUSTED"),
     errors.RateLimitError: Status(429, "RESOURCE_EXHAUSTED"),

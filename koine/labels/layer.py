@@ -96,6 +96,8 @@ class LabelLayer:
         self._lock = threading.Lock()
         self._place, self._labels = _Place(), Labels()
         self.labels()
+        if not self.path.exists():
+            self._tell_of_earlier(directory)
 
     def labels(self) -> Labels:
         """The labels as they are now, changes of other processes included. Raises `LabelsError`."""
@@ -141,6 +143,23 @@ class LabelLayer:
             )
         known = (labels or self._labels).shown.get(concept)
         return known or Shown.of(self._concepts[concept])
+
+    def _tell_of_earlier(self, directory: Path) -> None:
+        """Logs where people labelled another artifact of this name: those labels do not show."""
+        name = self._header.dictionary.partition("@")[0]
+        for path in sorted(directory.glob("*.jsonl")):
+            try:
+                with path.open("rb") as file:
+                    other = Header.model_validate_json(file.readline())
+            except (OSError, ValidationError):
+                continue  # whoever serves that artifact is told
+            if other.dictionary.partition("@")[0] == name:
+                log.warning(
+                    "%s has no labels of %s (digest %.12s), but of %s (digest %.12s): "
+                    "`python -m training migrate` carries them over",
+                    *(directory, self._header.dictionary, self._header.digest),
+                    *(other.dictionary, other.digest),
+                )
 
     def _changes(self, edits: Sequence[Edit], person: str) -> list[Change]:
         wanted: list[tuple[Edit, State, State]] = []

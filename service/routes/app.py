@@ -58,6 +58,8 @@ def create_app(settings: Settings) -> Starlette:
             await access.start()
             core = app.state.core = Core(settings)
             await core.start()
+            if core.audit is not None:
+                access.followers.add(core.audit.keys_changed)
             try:
                 credentials = server_credentials(settings)
                 async with rpc_serving(
@@ -66,6 +68,7 @@ def create_app(settings: Settings) -> Starlette:
                     with LAME_DUCK.after_sigterm(settings.lame_duck_s):
                         yield
             finally:
+                access.followers.clear()
                 await core.close()
                 await access.close()
 

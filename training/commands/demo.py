@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import shlex
 import signal
@@ -18,7 +20,7 @@ from training.demo.corpus import CORPUS_SEED, write_corpus
 from training.demo.server import DemoServer
 from training.demo.tour import show_answers
 
-HELP = "extract, fit, evaluate, name, export, serve and ask, on the built-in corpus"
+HELP = "extract, fit, name, evaluate, export, serve and ask, on the built-in corpus"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +40,14 @@ def run(args: argparse.Namespace) -> None:
     write_corpus(corpus, num_images=args.images, seed=CORPUS_SEED)
     _command("extract", "--recipe", "demo", "--data", str(corpus), "--out", str(store))
     _command("fit", "--recipe", "demo", "--store", str(store), "--out", str(fitted))
-    _command("evaluate", str(fitted))
     _command("name", str(fitted), "--data", str(corpus))
+    _command("evaluate", str(fitted))
     artifact = out / "artifact"
     if not artifact.exists():
         _command("export", str(fitted), "--name", "demo", "--out", str(artifact))
+    # once more: only now is there an artifact whose costs the page can state
+    page = ("--artifact", str(artifact), "--data", str(corpus))
+    _command("evaluate", str(fitted), *page, last_lines=2)
     _say(f"made in {time.monotonic() - started:.0f} s; serve {artifact} on port {args.port}")
     with DemoServer(artifact, args.port, out / "server.log") as server:
         show_answers(server.url, corpus, store, _labels(artifact))
@@ -63,11 +68,17 @@ def _say(line: str) -> None:
     print(f"\n=== {line}", flush=True)
 
 
-def _command(*words: str) -> None:
+def _command(*words: str, last_lines: int | None = None) -> None:
+    """As it is typed; of what it prints, all or only the last lines."""
     from training.__main__ import main
 
     _say(f"python -m training {shlex.join(words)}")
-    code = main(words)
+    if last_lines is None:
+        code = main(words)
+    else:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            code = main(words)
+        print("\n".join(printed.getvalue().splitlines()[-last_lines:]))
     if code != 0:
         raise TrainingError(f"`{words[0]}` ended with exit code {code}; its message stands above")
     sys.stdout.flush()

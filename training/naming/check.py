@@ -17,7 +17,7 @@ import numpy as np
 from training.naming.choose import Proposal
 from training.naming.config import NamingConfig
 from training.naming.judges import borne_out, label_terms, nearly_best, truth
-from training.naming.naming import Opened, proposals_of, see_rows, train_items
+from training.naming.naming import Opened, proposals_of, see_rows, text_streams, train_items
 from training.naming.seen import Seen
 from training.naming.vocabulary import Term
 
@@ -53,12 +53,10 @@ def check(opened: Opened, config: NamingConfig) -> str:
     ]
     if opened.store.label_names:
         alone = dataclasses.replace(blind, routes="direction")
-        others = (
-            {}
-            if config.routes != "both"
-            else {"direction alone": _tried(proposals_of(opened, train, alone))}
-        )
-        parts += _by_labels(opened, items, judged_C, {config.routes: tried, **others})
+        tries = {config.routes: tried}
+        if config.routes == "both" and text_streams(opened):
+            tries["direction alone"] = _tried(proposals_of(opened, train, alone))
+        parts += _by_labels(opened, items, judged_C, tries)
     parts += _by_captions(items, judged_C, tried, config.min_score)
     return "\n\n".join(parts)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Int64
 from scipy.sparse import csr_array, vstack
 from scipy.stats import hypergeom, rankdata
 
@@ -127,7 +127,7 @@ def _borne_out(
     )
 
 
-def _auc(values_N: Float64[np.ndarray, "N"], has_N: Bool[np.ndarray, "N"]) -> float:
+def _auc(values_N: Float32[np.ndarray, "N"], has_N: Bool[np.ndarray, "N"]) -> float:
     positives, negatives = int(has_N.sum()), int((~has_N).sum())
     ranks = rankdata(values_N)[has_N].sum()
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))

@@ -151,7 +151,7 @@ def see_rows(opened: Opened, rows_N: Int64[np.ndarray, "N"], what: str) -> Seen:
 def _possible(opened: Opened, train: Seen, config: NamingConfig) -> NamingConfig:
     """The routes that this store and its encoders allow; says which is left out."""
     told = any(row.captions or (config.labels and row.labels) for row in train.rows)
-    reads = bool(_text_streams(opened))
+    reads = bool(text_streams(opened))
     wants_firing = config.routes != "direction"
     if not told and not reads:
         raise DataError(
@@ -168,7 +168,7 @@ def _possible(opened: Opened, train: Seen, config: NamingConfig) -> NamingConfig
     return config
 
 
-def _text_streams(opened: Opened) -> dict[str, Any]:
+def text_streams(opened: Opened) -> dict[str, Any]:
     return {
         spec.name: spec
         for spec in opened.store.streams
@@ -179,7 +179,7 @@ def _text_streams(opened: Opened) -> dict[str, Any]:
 def _directions(opened: Opened, terms: Sequence[Term]) -> Directions:
     texts = [term.text for term in terms]
     log.info("embed %d terms", len(texts))
-    encoders = load_encoders(_text_streams(opened), opened.recipe, opened.encoders)
+    encoders = load_encoders(text_streams(opened), opened.recipe, opened.encoders)
     return {
         stream: directions(opened.model, stream, embedded(encoder, texts))
         for stream, encoder in encoders.items()

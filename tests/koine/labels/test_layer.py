@@ -291,3 +291,21 @@ def test_every_error_is_one_of_koines(layer: LabelLayer) -> None:
     for call in (layer.labels, lambda: layer.append([], person="ada")):
         with pytest.raises(KoineError):
             call()
+
+
+def test_labels_of_an_earlier_artifact_are_told_of(
+    tmp_path: Path, tiny_artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = opened(tmp_path, tiny_artifact)
+    layer.append([Edit(concept=1, status="verified")], person="ann")
+    header, change = layer.path.read_text().splitlines()
+    earlier = json.dumps(json.loads(header) | {"digest": "0" * 64})
+    layer.path.unlink()
+    (tmp_path / f"{'0' * 64}.jsonl").write_text(f"{earlier}\n{change}\n")
+    other = json.dumps(json.loads(header) | {"dictionary": "other@1", "digest": "1" * 64})
+    (tmp_path / f"{'1' * 64}.jsonl").write_text(f"{other}\n")
+    (tmp_path / "notes.jsonl").write_text("hm\n")
+    assert not caplog.records
+    assert state(opened(tmp_path, tiny_artifact)) == ("dog", "proposed")
+    (record,) = caplog.records
+    assert "(digest 000000000000): `python -m training migrate` carries" in record.getMessage()

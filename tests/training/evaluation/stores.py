@@ -24,6 +24,7 @@ def write_store(
     items: int = 400,
     streams: int = 3,
     labelled: bool = True,
+    captioned: bool = False,
     held_out: bool = True,
     seed: int = 0,
 ) -> ActivationStore:
@@ -41,6 +42,8 @@ def write_store(
         batch_size=items,
     )
     rows = [_row(number, holds, items, labelled, held_out) for number, holds in enumerate(holds_NL)]
+    if captioned:
+        rows = [row._replace(captions=(" and ".join(("it is", *row.labels)),)) for row in rows]
     with open_builder(path, plan) as builder:
         shard = builder.new_shard()
         vectors = {}

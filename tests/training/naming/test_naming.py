@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -86,6 +87,30 @@ def test_a_second_time_does_nothing_and_another_threshold_names_again(
     assert (run / NAMES / RECORD).stat().st_mtime_ns == before
     fewer = named(run, "--min-score", "0.98")
     assert sum(c.label is not None for c in fewer) < sum(c.label is not None for c in first)
+
+
+def test_a_check_judges_names_beside_shuffled_ones_and_keeps_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = write_store(tmp_path / "store", items=1000, captioned=True)
+    config = dataclasses.replace(CONFIG, steps=100)
+    run = fit(store, config, tmp_path / "run", device="cpu")
+    capsys.readouterr()
+    assert main(["name", str(run), "--device", "cpu", "--check"]) == 0
+    told = capsys.readouterr().out
+    kept = {
+        cells[1]: cells[2:]
+        for line in told.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 7
+    }
+    named, right, *_, shuffled = kept["score ≥ 0.7"]
+    assert int(named) >= 6
+    assert float(right) >= 0.8
+    assert float(shuffled) < 0.4
+    lifts = [line.split("|") for line in told.splitlines() if line.startswith("| alpha |")]
+    assert [cells[2].strip() for cells in lifts] == ["named", "shuffled"]
+    assert float(lifts[0][6]) > 2 > float(lifts[1][6])
+    assert not (run / NAMES).exists()
 
 
 def test_own_terms_name_before_others(run: Path, tmp_path: Path) -> None:
