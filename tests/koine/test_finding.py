@@ -54,7 +54,11 @@ def test_a_text_means_its_strongest_concept_that_the_stream_activates() -> None:
 @pytest.mark.parametrize(
     ("given", "floor", "words"),
     [
-        (codes((1, 0.5)), 0.5, r"code is 0.5; nonsense reaches 0.5\); the nearest labels are dog"),
+        (
+            codes((1, 0.5)),
+            0.5,
+            r"code is 0.5; nonsense reaches 0.5\); the nearest labels are brown dog, dog",
+        ),
         (codes((4, 0.9)), 0.5, "code is 0;"),
         (codes(), 0.5, "code is 0;"),
         (codes((1, 0.5)), None, "^no concept fits 'hound'; the nearest"),
