@@ -212,6 +212,12 @@ class WriterBusyError(AuditError):
     title = "The audit log is in use"
 
 
+class DriftError(KoineError):
+    """It cannot be told how the traffic's concepts differ."""
+
+    title = "Drift cannot be told"
+
+
 class SettingsError(KoineError):
     """A setting of the service that cannot be used."""
 

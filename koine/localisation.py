@@ -9,8 +9,9 @@ are the same for every patch (shift and biases: `docs/localisation.md`). No grad
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +19,12 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from koine.artifact import Artifact
 from koine.errors import ArtifactError, InputError, UnknownConceptError, UnknownStreamError
 from koine.images import resized_size
-from koine.manifest import DIRECTIONS, Localiser, Manifest
-from koine.moves import PatchesNPD, interleaved, moved
+from koine.manifest import DIRECTIONS
 from koine.sessions import Session
+from koine.shift_and_stitch import PatchesNPD, shifted, stitched
 from koine.streams import ImagePreprocess
 from koine.types import ImagesNHWC
 
@@ -48,53 +50,54 @@ class Localised(NamedTuple):
     """At the patches: each one's part of the pre-code, in units of the pre-code."""
     heat_HW: HeatHW
     """At the image's own size, or at `MAX_SIDE`; NaN where the encoder's crop does not reach."""
-
-
-class Box(NamedTuple):
-    """Pixels of an image, the ends excluded."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+    box: tuple[float, float, float, float]
+    """What the grid covers: left, top, right, bottom in pixels of the upright image."""
 
 
 class Localisers:
-    """The localisers of one artifact, each loaded when it is first used.
-
-    Safe to call from several threads.
-    """
+    """The localisers of one artifact, each loaded when it is first used. For several threads."""
 
     def __init__(
         self,
-        folder: Path,
-        manifest: Manifest,
-        providers: list[str],
+        artifact: Artifact,
+        providers: Sequence[str],
         *,
         threads: int = 0,
         gpu: int = 0,
     ) -> None:
-        """Of `manifest` in `folder`. Raises `ArtifactError`."""
-        self._folder, self._manifest = folder, manifest
-        self._providers, self._threads, self._gpu = providers, threads, gpu
-        self._found: dict[str, Localiser] = {
-            s.spec.name: s.localiser for s in manifest.streams if s.localiser
-        }
+        """`providers`, `threads` and `gpu` as `ConceptEncoder` has them. Raises `ArtifactError`."""
+        self._artifact, self._manifest = artifact, artifact.manifest
+        self._load = partial(Session, providers=providers, threads=threads, gpu=gpu)
+        self._specs = {s.spec.name: s.localiser for s in self._manifest.streams if s.localiser}
         self._graphs: dict[str, Session] = {}
-        self._loading = threading.Lock()
+        self._loading = Lock()
         self._file: Any = None
-        if self._found:
+        if self._specs:
+            path = artifact.file(DIRECTIONS)
             try:
-                self._file = safe_open(folder / DIRECTIONS, "numpy")
+                self._file = safe_open(path, "numpy")
             except (OSError, SafetensorError) as error:
                 raise ArtifactError(
-                    f"{folder / DIRECTIONS} cannot be read: {error}; export the run again"
+                    f"{path} cannot be read: {error}; export the run again"
                 ) from error
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Streams that can be localised in."""
-        return tuple(self._found)
+        return tuple(self._specs)
+
+    def choose(self, stream: str | None) -> str:
+        """`stream`, or the first that has a localiser. Raises `UnknownStreamError`, or
+        `InputError` where there is no localiser."""
+        if stream is None:
+            if not self._specs:
+                raise InputError(
+                    "no stream of this dictionary can be localised in: it has no localisers; "
+                    "export the run with --localisers, from encoders whose pooling splits"
+                )
+            return self.streams[0]
+        self.spec(stream)
+        return stream
 
     def spec(self, stream: str) -> ImagePreprocess:
         """The stream's preprocessing. Raises `UnknownStreamError`, or `InputError` where the
@@ -102,11 +105,14 @@ class Localisers:
         found = self._manifest.stream(stream)
         if found is None:
             names = ", ".join(s.spec.name for s in self._manifest.streams)
-            raise UnknownStreamError(f"{stream!r} is no stream of this dictionary; it has {names}")
-        if stream not in self._found:
+            raise UnknownStreamError(
+                f"{stream[:80]!r} is no stream of this dictionary; it has {names}"
+            )
+        if stream not in self._specs:
             raise InputError(
                 f"stream `{stream}` cannot be localised in: it reads no images, has no backbone "
-                "here, or pools them in a way that cannot be split over patches; "
+                "here, pools them in a way that cannot be split over patches, or was exported "
+                "without localisers; "
                 + (f"choose one of {', '.join(self.streams)}" if self.streams else "no stream can")
             )
         assert isinstance(found.spec.preprocess, ImagePreprocess)
@@ -115,22 +121,20 @@ class Localisers:
     def patches(self, stream: str, images_NHWC: ImagesNHWC) -> PatchesNPD:
         """The activations of preprocessed images, split over patches in rows.
 
-        Raises `ArtifactError` for a graph that cannot be loaded.
+        Raises `ArtifactError` where the graph cannot be loaded.
         """
-        side, moves = self.spec(stream).crop_size, self._found[stream].moves
-        stride = side * moves // self._found[stream].side
-        moved_MHWC = moved(images_NHWC, moves, stride)
-        return interleaved(self._graph(stream).run({"image": moved_MHWC})["patches"], moves)
+        self.spec(stream)
+        one = self._specs[stream]
+        batch_NHWC = shifted(images_NHWC, one.moves, one.stride)
+        return stitched(self._graph(stream).run({"image": batch_NHWC})["patches"], one.moves)
 
     def _graph(self, stream: str) -> Session:
         with self._loading:
             if stream not in self._graphs:
-                self._graphs[stream] = Session(
-                    self._folder / self._found[stream].graph,
-                    self._providers,
-                    threads=self._threads,
-                    gpu=self._gpu,
-                )
+                name = self._specs[stream].graph
+                # since it was verified another artifact may have taken the place of this one
+                self._artifact.check(name)
+                self._graphs[stream] = self._load(self._artifact.file(name))
             return self._graphs[stream]
 
     def grid(self, stream: str, patches_PD: Float32[np.ndarray, "P D"], concept: int) -> GridGG:
@@ -139,7 +143,7 @@ class Localisers:
         self.spec(stream)
         row_D = self._file.get_slice(stream)[concept]
         norm = max(float(np.linalg.norm(patches_PD.mean(0))), _SMALLEST)
-        side = self._found[stream].side
+        side = self._specs[stream].side
         return (patches_PD @ row_D / norm).astype(np.float32).reshape(side, side)
 
     def localise(
@@ -151,7 +155,8 @@ class Localisers:
     ) -> Localised:
         """The concept's heat over an upright image of `size` (width, height)."""
         grid_GG = self.grid(stream, patches_PD, concept)
-        return Localised(grid_GG, spread(grid_GG, size, self.spec(stream)))
+        spec = self.spec(stream)
+        return Localised(grid_GG, spread(grid_GG, size, spec), crop_box(size, spec))
 
 
 def check_concept(concept: int, num_concepts: int) -> None:
@@ -169,7 +174,11 @@ def spread(grid_GG: GridGG, size: tuple[int, int], spec: ImagePreprocess) -> Hea
     at most `MAX_SIDE` pixels.
     """
     width, height = shown_size(size)
-    left, top, right, bottom = _crop(size, spec)
+    resized = resized_size(size, spec)
+    scales = [shown / side for shown, side in zip((width, height), resized, strict=True)]
+    corner = [round((side - spec.crop_size) / 2.0) for side in resized]
+    left, top = (round(c * s) for c, s in zip(corner, scales, strict=True))
+    right, bottom = (round((c + spec.crop_size) * s) for c, s in zip(corner, scales, strict=True))
     heat_HW = np.full((height, width), np.nan, np.float32)
     box = (max(1, right - left), max(1, bottom - top))
     part = Image.fromarray(grid_GG).resize(box, Image.Resampling.BILINEAR)
@@ -178,19 +187,14 @@ def spread(grid_GG: GridGG, size: tuple[int, int], spec: ImagePreprocess) -> Hea
     return heat_HW
 
 
-def seen(size: tuple[int, int], spec: ImagePreprocess) -> Box:
-    """What the encoder's crop leaves of an image of `size`, in pixels as it is shown."""
-    (width, height), box = shown_size(size), _crop(size, spec)
-    return Box(box.left, box.top, min(width, box.right), min(height, box.bottom))
-
-
-def _crop(size: tuple[int, int], spec: ImagePreprocess) -> Box:
+def crop_box(size: tuple[int, int], spec: ImagePreprocess) -> tuple[float, float, float, float]:
+    """What the encoder sees of an image of `size`: left, top, right, bottom in its pixels."""
     resized = resized_size(size, spec)
-    scales = [shown / side for shown, side in zip(shown_size(size), resized, strict=True)]
+    scales = [own / side for own, side in zip(size, resized, strict=True)]
     corner = [round((side - spec.crop_size) / 2.0) for side in resized]
-    left, top = (round(c * s) for c, s in zip(corner, scales, strict=True))
-    right, bottom = (round((c + spec.crop_size) * s) for c, s in zip(corner, scales, strict=True))
-    return Box(left, top, right, bottom)
+    left, top = (c * s for c, s in zip(corner, scales, strict=True))
+    right, bottom = ((c + spec.crop_size) * s for c, s in zip(corner, scales, strict=True))
+    return left, top, right, bottom
 
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:

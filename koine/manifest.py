@@ -46,15 +46,11 @@ class Localiser(Spec):
     graph: str
     """ONNX graph: images → `patches` [N, (side / moves)², D], whose mean is the activations."""
     side: int = Field(gt=0)
-    """Patches along each side of the crop once maps are interleaved; rows first."""
+    """Patches along each side of the crop, those of moved images among them; rows first."""
     moves: int = Field(default=1, gt=0)
-    """Along each side: how often the image is moved by parts of a patch (`koine/moves.py`)."""
-
-    @model_validator(mode="after")
-    def _whole(self) -> Localiser:
-        if self.side % self.moves:
-            raise ValueError(f"`side` {self.side} is no multiple of `moves` {self.moves}")
-        return self
+    """How often an image is moved along each side (`koine/shift_and_stitch.py`)."""
+    stride: int = Field(default=0, ge=0)
+    """Pixels along a side of the graph's own patch; needed where images are moved."""
 
 
 class ArtifactStream(Spec):
@@ -70,9 +66,6 @@ class ArtifactStream(Spec):
     """ONNX graph: images or tokens → activations; None for imported activations."""
     localiser: Localiser | None = None
     """None where the encoder is missing, reads no images, or pools in a way that does not split."""
-    nonsense_value: float | None = Field(default=None, ge=0)
-    """Text streams: what the strongest code of 19 in 20 nonsense texts stays below. A text whose
-    codes are no stronger means no concept. None where it was not measured."""
 
 
 class Selection(Spec):

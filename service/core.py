@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
 from koine.errors import AuditError, DeadlineError, KoineError, NotReadyError, OverloadedError
 from service import metrics, telemetry
@@ -14,6 +14,7 @@ from service.audit import Audit
 from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
 from service.contents import Contents, contents_of_all
+from service.counting import Counting
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
 from service.flow import Answer
@@ -34,6 +35,7 @@ class Core:
         self.inflight = ByteBudget(settings.max_inflight_bytes)
         self.cache = CodeCache.of(settings)
         self.audit = Audit.of(settings)
+        self.counting = Counting.of(settings)
         self.dictionaries = Dictionaries(settings, self.audit)
         self._running: asyncio.Task[None] | None = None
 
@@ -47,6 +49,8 @@ class Core:
             except AuditError as error:
                 self.dictionaries.refuse(error)
                 return
+        if self.counting is not None:
+            self.counting.start()
         self._running = asyncio.create_task(self.dictionaries.run(), name="dictionaries")
 
     @property
@@ -63,14 +67,15 @@ class Core:
     async def encode(self, call: Call) -> Encoded:
         """An answer for each item. Raises only what concerns the whole request."""
         options, timings = call.options, Timings()
+        limit_s = self.settings.timeout_s
+        timeout_s = limit_s if call.timeout_s is None else min(call.timeout_s, limit_s)
         telemetry.note(items=len(call.items), timings=timings)
         with self.dictionaries.find(options.dictionary).in_use() as dictionary:
             telemetry.note(dictionary=dictionary.title)
             start = time.perf_counter()
             contents = await self._contents(call.items)
             try:
-                async with self.deadline(call.timeout_s) as timeout_s:
-                    answers = await self._answers(dictionary, call, contents, timings, timeout_s)
+                answers = await self._in_time(dictionary, call, contents, timings, timeout_s)
             except OverloadedError:  # turned away unread, and cheaply
                 raise
             except KoineError as error:
@@ -78,6 +83,11 @@ class Core:
                 raise
             await self._record(dictionary, call, contents, answers, start)
             timings.total = time.perf_counter() - start
+            if self.counting is not None:
+                request = telemetry.current()
+                client = "" if request is None else request.key_id or ""
+                mode = options.mode
+                self.counting.take(dictionary.counted, mode, contents, answers, client)
         counted = Counter(
             (item.modality, "error" if isinstance(answer, KoineError) else "ok")
             for item, answer in zip(call.items, answers, strict=True)
@@ -86,17 +96,17 @@ class Core:
             metrics.ITEMS.labels(modality, outcome).inc(count)
         return Encoded(dictionary, answers, timings)
 
-    @asynccontextmanager
-    async def deadline(self, asked_s: float | None) -> AsyncGenerator[float]:
-        """Seconds that the block may take: what is asked for, at most the service's own limit.
-
-        Raises `DeadlineError` where they are over.
-        """
-        limit_s = self.settings.timeout_s
-        timeout_s = limit_s if asked_s is None else min(asked_s, limit_s)
+    async def _in_time(
+        self,
+        dictionary: Dictionary,
+        call: Call,
+        contents: Sequence[Contents | None],
+        timings: Timings,
+        timeout_s: float,
+    ) -> list[Answer]:
         try:
             async with asyncio.timeout(timeout_s):
-                yield timeout_s
+                return await self._answers(dictionary, call, contents, timings, timeout_s)
         except TimeoutError:
             metrics.DEADLINES.inc()
             raise DeadlineError(
@@ -146,7 +156,7 @@ class Core:
         return await self.cache.answers(keys, compute)
 
     async def _contents(self, items: Sequence[Item]) -> list[Contents | None]:
-        if self.cache is None and self.audit is None:
+        if self.cache is None and self.audit is None and self.counting is None:
             return []
         if sum(len(item.image or b"") for item in items) > INLINE_BYTES:
             return await asyncio.to_thread(contents_of_all, items)
@@ -160,6 +170,8 @@ class Core:
         await self.dictionaries.close()
         if self.cache is not None:
             await self.cache.close()
+        if self.counting is not None:
+            await self.counting.close()
         if self.audit is not None:
             await self.audit.close()
 

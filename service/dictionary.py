@@ -22,7 +22,9 @@ from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError
 from koine.exemplars import Exemplars
+from koine.finding import Finder
 from koine.labels import LabelLayer
+from koine.localisation import Localisers
 from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
@@ -30,12 +32,12 @@ from service import jobs
 from service.admission import Admission
 from service.audit import Audit
 from service.batcher import Batcher
+from service.counting import Served
 from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item
 from service.labels import LabelBook
-from service.localisers import LocaliserQueue
-from service.metrics import HEADS, LOCALISERS
+from service.metrics import HEADS
 from service.places import Places, reserve
 from service.settings import Settings
 from service.timings import Timings
@@ -51,6 +53,7 @@ class Loaded(NamedTuple):
     decoders: Decoders
     exemplars: Exemplars | None
     layer: LabelLayer | None
+    localisers: Localisers
 
 
 def load(path: Path, settings: Settings) -> Loaded:
@@ -72,7 +75,11 @@ def load(path: Path, settings: Settings) -> Loaded:
     layer = None
     if settings.labels is not None:
         layer = LabelLayer(settings.labels, artifact, concepts)
-    return Loaded(encoder, concepts, decoders, exemplars, layer)
+    # one thread, so that it takes no more than that from encoding
+    localisers = Localisers(
+        artifact, [encoder.provider], threads=1, gpu=gpu_of_worker(cuda_devices())
+    )
+    return Loaded(encoder, concepts, decoders, exemplars, layer, localisers)
 
 
 class Dictionary:
@@ -81,8 +88,9 @@ class Dictionary:
     def __init__(
         self, loaded: Loaded, settings: Settings, pools: Pools, audit: Audit | None = None
     ) -> None:
-        encoder, concepts, self.decoders, self.exemplars, layer = loaded
+        encoder, concepts, self.decoders, self.exemplars, layer, self.localisers = loaded
         self.encoder = encoder
+        self.finder, self.lane = Finder(encoder), pools.localising
         self.book = LabelBook(self.title, concepts, layer, audit)
         self._settings = settings
         self._users = 0
@@ -105,8 +113,10 @@ class Dictionary:
         self._batchers[HEADS] = batcher(
             HEADS, partial(jobs.select_batch, encoder=encoder), wait_s=0
         )
+        self._counted = Served(
+            self.digest, self.title, tuple(encoder.streams), encoder.num_concepts, encoder.k
+        )
         self._flow = Flow(encoder, self._batchers, pools, settings)
-        self.localising = LocaliserQueue(encoder, settings, pools)
 
     @property
     def title(self) -> str:
@@ -115,15 +125,13 @@ class Dictionary:
 
     @property
     def queues(self) -> list[str]:
-        """Names of its queues: its readable streams, the heads, the localisers if it has any."""
-        extra = [LOCALISERS] if self.localising.localisers.streams else []
-        return [*self._batchers, *extra]
+        """Names of its queues: its readable streams and the heads."""
+        return list(self._batchers)
 
     def start(self) -> None:
         """Starts the queues in the running event loop."""
         for batcher in self._batchers.values():
             batcher.start()
-        self.localising.start()
         self.book.start()
 
     @property
@@ -137,6 +145,11 @@ class Dictionary:
         return self.book.labelled.labels
 
     @property
+    def counted(self) -> Served:
+        """What counting its codes needs to know."""
+        return self._counted
+
+    @property
     def digest(self) -> str:
         """The artifact's."""
         return self.encoder.artifact.digest
@@ -144,7 +157,7 @@ class Dictionary:
     @property
     def alive(self) -> bool:
         """Whether every loop beats."""
-        return self.localising.alive and all(b.alive for b in self._batchers.values())
+        return all(batcher.alive for batcher in self._batchers.values())
 
     @contextmanager
     def in_use(self) -> Generator[Dictionary]:
@@ -217,8 +230,7 @@ class Dictionary:
         await self.book.close()
         if self.exemplars is not None:
             self.exemplars.close()
-        queues = [*self._batchers.values(), self.localising]
-        await asyncio.gather(*(queue.close(left_s) for queue in queues))
+        await asyncio.gather(*(batcher.close(left_s) for batcher in self._batchers.values()))
 
 
 def _plan(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -> Plan:

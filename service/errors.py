@@ -55,6 +55,7 @@ STATUS: dict[type[KoineError], Status] = {
     errors.EncoderError: Status(503, "FAILED_PRECONDITION"),
     errors.TrainingError: Status(500, "INTERNAL"),
     errors.ExportError: Status(500, "INTERNAL"),
+    errors.DriftError: Status(503, "UNAVAILABLE"),
     errors.AuditError: Status(503, "UNAVAILABLE"),
     errors.WriterBusyError: Status(503, "UNAVAILABLE"),
     errors.SettingsError: Status(500, "FAILED_PRECONDITION"),

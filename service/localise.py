@@ -1,146 +1,158 @@
-"""Where in an image a concept lies, by its id or by a text; knows no HTTP."""
+"""Where in an image a concept lies: one request in the slow lane; knows no HTTP."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-from koine.errors import InputError, KoineError, RequestError, TextError, UnknownConceptError
-from koine.finding import Found, find_concept, find_in_codes
-from koine.localisation import Box, GridGG, check_concept, seen, shown_size
-from service import jobs, telemetry
-from service.call import Call
+from koine.concepts import Concept
+from koine.errors import DeadlineError, KoineError, OverloadedError, RequestError, TextError
+from koine.finding import Found
+from koine.images import decode_image, preprocess_image
+from koine.localisation import Localised, check_concept, overlay
+from service import metrics, telemetry
+from service.contents import contents_of
 from service.core import Core
 from service.dictionary import Dictionary
-from service.jobs import Item
-from service.places import Places
-from service.schemas import Options
+from service.jobs import Item, image_bytes
 from service.timings import Timings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """What is looked for, and in which image."""
+class Wanted:
+    """What a client wants to see, and where."""
 
     image: str | bytes
     """A file's bytes, or those bytes in base64."""
     concept: int | None = None
     text: str | None = None
     stream: str | None = None
-    """None: the first that can be localised in."""
+    """None for the first that has a localiser."""
     dictionary: str | None = None
 
-    def __post_init__(self) -> None:
-        if (self.concept is None) == (self.text is None):
-            raise RequestError("give either `concept`, an id, or `text`, and not both")
 
-
-class Localisation(NamedTuple):
+class Shown(NamedTuple):
     """A concept's heat over one image."""
 
-    dictionary: str
-    found: Found
+    dictionary: Dictionary
+    concept: Concept
+    found: Found | None
+    """How the text was resolved; None where the concept was asked for by its id."""
     stream: str
+    localised: Localised
     size: tuple[int, int]
-    """Width and height of the overlay."""
-    seen: Box
-    """What the encoder saw of it; the grid lies over this box."""
-    grid_GG: GridGG
+    """Width and height of the upright image."""
     overlay: bytes
-    """PNG."""
+    """The image under its heat, as PNG."""
     timings: Timings
 
 
-async def localise(core: Core, ask: Ask, timeout_s: float | None = None) -> Localisation:
-    """The heat of what `ask` looks for.
+async def localise(core: Core, wanted: Wanted, timeout_s: float | None = None) -> Shown:
+    """Where in the image the concept lies.
 
-    Raises `UnknownConceptError`, `UnknownStreamError`, `InputError` for a stream without a
-    localiser, `ImageError`, `TextError`, `OverloadedError`, `DeadlineError`.
+    Raises `RequestError` for neither or both of concept and text, `UnknownConceptError`,
+    `UnknownStreamError`, `ImageError`, `InputError` for a stream without localiser,
+    `OverloadedError`, `DeadlineError`, and `AuditError` where it cannot be recorded.
     """
-    timings = Timings()
-    telemetry.note(items=1, timings=timings)
-    with core.dictionaries.find(ask.dictionary).in_use() as dictionary:
+    check_wanted(wanted, core.settings.max_text_chars)
+    limit_s = core.settings.timeout_s
+    timeout_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
+    telemetry.note(items=1)
+    with core.dictionaries.find(wanted.dictionary).in_use() as dictionary:
         telemetry.note(dictionary=dictionary.title)
-        async with core.deadline(timeout_s) as within_s:
-            stream = _stream(dictionary, ask.stream)
-            found = await _found(core, dictionary, ask, stream, within_s)
-            places = await dictionary.localising.place(within_s)
-            try:
-                return await _looked(dictionary, ask.image, stream, found, places, timings)
-            finally:
-                places.release()
+        start = time.perf_counter()
+        answer: Shown | KoineError
+        try:
+            answer = await _in_time(dictionary, wanted, core.settings.max_pixels, timeout_s)
+        except KoineError as error:
+            answer = error
+        outcome = "error" if isinstance(answer, KoineError) else "ok"
+        metrics.ITEMS.labels("image", outcome).inc()
+        if not isinstance(answer, OverloadedError):  # turned away unread, and cheaply
+            await _record(core, dictionary, wanted, answer, time.perf_counter() - start)
+    if isinstance(answer, KoineError):
+        raise answer
+    telemetry.note(timings=answer.timings)
+    return answer
 
 
-async def _looked(
-    dictionary: Dictionary,
-    image: str | bytes,
-    stream: str,
-    found: Found,
-    places: Places,
-    timings: Timings,
-) -> Localisation:
-    queue = dictionary.localising
-    start = time.perf_counter()
-    ready = await queue.decoded(image, stream)
-    timings.decode = time.perf_counter() - start
-    patches_PD = await queue.patches(ready, stream, places, timings)
-    grid_GG = queue.localisers.grid(stream, patches_PD, found.concept.id)
-    return Localisation(
-        dictionary.title,
-        found,
-        stream,
-        shown_size(ready.size),
-        seen(ready.size, queue.localisers.spec(stream)),
-        grid_GG,
-        await queue.drawn(ready, stream, grid_GG),
-        timings,
+async def _in_time(
+    dictionary: Dictionary, wanted: Wanted, max_pixels: int, timeout_s: float
+) -> Shown:
+    try:
+        async with asyncio.timeout(timeout_s):
+            concepts = (await dictionary.book.current()).concepts
+            asked = time.perf_counter()
+            return await dictionary.lane.run(
+                partial(_shown, dictionary, wanted, concepts, max_pixels, asked)
+            )
+    except TimeoutError:
+        metrics.DEADLINES.inc()
+        raise DeadlineError(f"no answer within {timeout_s:.3g} s; wait longer") from None
+
+
+async def _record(
+    core: Core, dictionary: Dictionary, wanted: Wanted, answer: Shown | KoineError, seconds: float
+) -> None:
+    """Of an answer the audit log keeps what was asked about, no codes: heat has none."""
+    if core.audit is None:
+        return
+    item = Item(id="0", image=wanted.image, text=wanted.text)
+    contents = await asyncio.to_thread(contents_of, item)
+    await core.audit.encoded(
+        dictionary.digest,
+        list(dictionary.encoder.streams),
+        "independent",
+        [contents],
+        [answer if isinstance(answer, KoineError) else {}],
+        seconds,
     )
 
 
-def _stream(dictionary: Dictionary, wanted: str | None) -> str:
-    able = dictionary.localising.localisers.streams
-    if wanted is None:
-        if not able:
-            raise InputError(
-                f"no stream of {dictionary.title} can be localised in: it was exported without "
-                "`--localisers`, or from encoders whose pooling does not split over patches"
-            )
-        return able[0]
-    dictionary.localising.localisers.spec(wanted)
-    return wanted
+def check_wanted(wanted: Wanted, max_chars: int) -> None:
+    """Raises `RequestError` for neither or both of concept and text, `TextError` for a long one."""
+    if (wanted.concept is None) == (wanted.text is None):
+        what = "neither" if wanted.concept is None else "both"
+        raise RequestError(f"give `concept` (an id) or `text`; the request has {what}")
+    if wanted.text is not None and not wanted.text.strip():
+        raise TextError("`text` is empty; say what to look for")
+    if len(wanted.text or "") > max_chars:
+        raise TextError(
+            f"the text has {len(wanted.text or '')} characters, the limit is {max_chars}; "
+            "shorten it"
+        )
 
 
-async def _found(
-    core: Core, dictionary: Dictionary, ask: Ask, stream: str, within_s: float
-) -> Found:
-    concepts = dictionary.concepts
-    if ask.concept is not None:
-        check_concept(ask.concept, len(concepts))
-        return Found(concepts[ask.concept], "id")
-    text, limit = ask.text or "", core.settings.max_text_chars
-    if not text.strip() or len(text) > limit:
-        raise TextError(f"the text has {len(text)} characters; send 1 to {limit} that are no space")
-    try:
-        return Found(find_concept(text, concepts, stream), "label")
-    except UnknownConceptError:
-        source = _text_stream(dictionary)
-        if source is None:
-            raise
-    name, floor = source
-    options = Options(streams=[name], dictionary=dictionary.title)
-    call = Call(items=[Item(id="0", text=text)], options=options, timeout_s=within_s)
-    (answer,) = (await core.encode(call)).answers
-    if isinstance(answer, KoineError):
-        raise answer
-    row = answer[name]
-    return find_in_codes(text, concepts, stream, (row.indices_K, row.values_K), floor)
-
-
-def _text_stream(dictionary: Dictionary) -> tuple[str, float] | None:
-    """The first that reads texts here and whose nonsense was measured, and that figure."""
-    for stream in dictionary.encoder.artifact.manifest.streams:
-        name, value = stream.spec.name, stream.nonsense_value
-        if value is not None and jobs.readable(dictionary.encoder, name):
-            return name, value
-    return None
+def _shown(
+    dictionary: Dictionary,
+    wanted: Wanted,
+    concepts: list[Concept],
+    max_pixels: int,
+    asked: float,
+) -> Shown:
+    """The work of the lane's thread; `asked` is when it was queued."""
+    began, localisers = time.perf_counter(), dictionary.localisers
+    stream = localisers.choose(wanted.stream)
+    found: Found | None = None
+    if wanted.concept is not None:
+        check_concept(wanted.concept, len(concepts))
+        concept = concepts[wanted.concept]
+    else:
+        found = dictionary.finder.find(wanted.text or "", concepts, stream)
+        concept = found.concept
+    image = decode_image(image_bytes(wanted.image), max_pixels=max_pixels)
+    pixels_HWC = preprocess_image(image, localisers.spec(stream))
+    ready = time.perf_counter()
+    patches_NPD = localisers.patches(stream, pixels_HWC[None])
+    done = time.perf_counter()
+    localised = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
+    file = io.BytesIO()
+    overlay(image, localised.heat_HW).save(file, "PNG", compress_level=1)
+    timings = Timings(decode=ready - began, queue=began - asked, forward=done - ready)
+    return Shown(
+        dictionary, concept, found, stream, localised, image.size, file.getvalue(), timings
+    )

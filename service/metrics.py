@@ -20,8 +20,6 @@ from prometheus_client.multiprocess import (
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 HEADS = "dictionary-heads"
 """The queue in front of the heads; the others are called after their stream (never with `-`)."""
-LOCALISERS = "dictionary-localisers"
-"""The queue in front of the localisers, where there are some."""
 OTHER_ROUTE = "other"
 """Stands for every path that is no endpoint."""
 RPC_ROUTES = (
@@ -41,6 +39,7 @@ OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
 STAGES = ("read", "decode", "queue", "forward", "answer")
 REASONS = ("queue_full", "too_large", "auth", "forbidden", "rate_limit")
+DRIFT_RESULTS = ("counted", "duplicate", "dropped")
 AUDIT_KINDS = ("encode", "label", "artifact", "config", "key")
 CACHE_RESULTS = ("hit", "miss", "error", "bypass")
 CACHE_DROPS = ("queue_full", "too_large", "unavailable", "refused")
@@ -92,6 +91,9 @@ DEPENDENCY_UP = Gauge(
     "koine_dependency_up", "Whether every worker reaches it", ["dependency"],
     multiprocess_mode="livemin",
 )  # fmt: skip
+DRIFT_ITEMS = Counter(
+    "koine_drift_items_total", "Items that were to be counted for drift", ["result"]
+)
 AUDIT_EVENTS = Counter("koine_audit_events_total", "Events given to the audit log", ["kind"])
 AUDIT_DROPPED = Gauge(
     "koine_audit_dropped_events", "Events lost since the workers started",
@@ -144,6 +146,8 @@ def prepare(queues: Sequence[str]) -> None:
         CACHE_REQUESTS.labels("redis", result)
     for op in ("get", "set"):
         CACHE_SECONDS.labels(op)
+    for result in DRIFT_RESULTS:
+        DRIFT_ITEMS.labels(result)
     for kind in AUDIT_KINDS:
         AUDIT_EVENTS.labels(kind)
     for reason in CACHE_DROPS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +12,13 @@ from pydantic.json_schema import models_json_schema
 import koine
 from service.endpoints import ENDPOINTS, Endpoint
 from service.errors import INFERENCE
-from service.schemas import EncodeRequest, InferenceProblem, InferRequest, LocalizeRequest, Problem
+from service.schemas import (
+    EncodeRequest,
+    InferenceProblem,
+    InferRequest,
+    LocalizeRequest,
+    Problem,
+)
 
 ASSETS = str(files("bentoml._internal.server") / "static_content")
 """Swagger UI as BentoML's package carries it."""
@@ -121,10 +126,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     if endpoint.query is not None:
         for name, schema in endpoint.query.model_json_schema()["properties"].items():
             parameters.append({"name": name, "in": "query", "required": False, "schema": schema})
-    if endpoint.body is EncodeRequest:
-        parameters += _query_options(_OPTIONS)
-    if endpoint.body is LocalizeRequest:
-        parameters += _query_options(_LOCALIZE_OPTIONS)
+    parameters += _options(endpoint.body)
     if endpoint.body is InferRequest:
         parameters.append(_LENGTH)
     if endpoint.guarded:
@@ -148,39 +150,42 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _ref(model)}}
     if model is InferRequest:
         content["application/octet-stream"] = {"schema": _BINARY}
-    if model is EncodeRequest:
-        content["multipart/form-data"] = {"schema": _form()}
-        content["image/*"] = {"schema": _BINARY}
-    if model is LocalizeRequest:
-        text, image = {"type": "string"}, {"type": "string", "contentMediaType": "image/*"}
-        properties = {"image": image, **dict.fromkeys(_LOCALIZE_OPTIONS, text)}
-        content["multipart/form-data"] = {"schema": {"type": "object", "properties": properties}}
+    if model in _OPTIONS:
+        content["multipart/form-data"] = {"schema": _form(model)}
         content["image/*"] = {"schema": _BINARY}
     return content
 
 
-_OPTIONS = ("streams", "mode", "top_k", "encoding", "dictionary")
+_OPTIONS: dict[type[BaseModel] | None, tuple[str, ...]] = {
+    EncodeRequest: ("streams", "mode", "top_k", "encoding", "dictionary"),
+    LocalizeRequest: ("concept", "text", "stream", "dictionary"),
+}
 """Those that can be had without JSON."""
-_LOCALIZE_OPTIONS = ("concept", "text", "stream", "dictionary")
 
 
-def _form() -> dict[str, Any]:
+def _form(model: type[BaseModel]) -> dict[str, Any]:
     text = {"type": "string"}
     image = {"type": "string", "contentMediaType": "image/*"}
-    properties: dict[str, Any] = {
+    properties: dict[str, Any] = dict.fromkeys(_OPTIONS[model], text)
+    if model is LocalizeRequest:
+        return {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": image} | properties,
+        }
+    properties |= {
         "image": {"type": "array", "items": image},
         "text": {"type": "array", "items": text},
-        **dict.fromkeys(_OPTIONS, text),
     }
     return {"type": "object", "properties": properties}
 
 
-def _query_options(names: Sequence[str]) -> list[dict[str, Any]]:
+def _options(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     told = "For raw images and forms; JSON has it in the body."
     return [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"},
          "description": told}
-        for name in names
+        for name in _OPTIONS.get(model, ())
     ]  # fmt: skip
 
 

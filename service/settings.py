@@ -97,6 +97,14 @@ class Settings(BaseSettings):
     """Where signed checkpoints go besides, with commas between: `stdout`, `redis`, files."""
     audit_retention_days: float = Field(default=183.0, gt=0, le=36_500)
     """Signed segments whose last entry is older are removed."""
+    drift: bool = True
+    """Whether concepts are counted, so that `/v1/drift` can tell how the traffic changes."""
+    drift_bucket_s: int = Field(default=60, ge=1, le=3600)
+    """Seconds of a bucket, in which equal items count once; the same in every instance."""
+    drift_window_s: int = Field(default=3600, ge=1, le=31_536_000)
+    """Seconds that `/v1/drift` looks back unless it is asked for others."""
+    drift_keep_s: int = Field(default=172_800, ge=60, le=31_536_000)
+    """Seconds that counts are kept."""
     keys_file: Path | None = None
     """File of API keys that `python -m service.access` writes; without one everybody is let in."""
     metrics_auth: bool = False

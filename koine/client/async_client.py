@@ -46,7 +46,7 @@ from koine.client.results import (
     Encoded,
     EncodedItem,
     Info,
-    Localization,
+    Localized,
     Translated,
 )
 from koine.client.retry import Deadline, Steps, Wait
@@ -183,8 +183,11 @@ class AsyncClient:
         stream: str | None = None,
         dictionary: str | None = None,
         timeout: Seconds | None = None,
-    ) -> Localization:
-        """Where in an image a concept lies, given by its id or by a text."""
+    ) -> Localized:
+        """Where in an image a concept lies, given its id or a text.
+
+        Raises `RequestError` for both or neither, `UnknownConceptError` where none fits.
+        """
         call = Localize(
             image=await asyncio.to_thread(image_bytes, image),
             concept=concept,

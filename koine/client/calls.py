@@ -13,7 +13,6 @@ from koine.client.results import (
     Timings,
     TranslatedItem,
 )
-from koine.errors import RequestError
 from koine.types import Mode
 
 Seconds = float | int
@@ -119,17 +118,11 @@ class UpdateConcept:
 class Localize:
     """Where in an image a concept lies."""
 
-    image: bytes = field(repr=False)
+    image: bytes
     concept: int | None = None
     text: str | None = None
     stream: str | None = None
     dictionary: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.concept is None) == (self.text is None):
-            raise RequestError("give either `concept`, an id, or `text`, and not both")
-        if self.concept is not None and not 0 <= self.concept < 2**32:
-            raise RequestError(f"`concept` must be a concept's id, got {self.concept}")
 
 
 class GetInfo(NamedTuple):
@@ -144,7 +137,7 @@ class GetReady(NamedTuple):
 
 ItemsCall = Encode | Compare | Translate
 CardCall = GetConcept | UpdateConcept
-Call = ItemsCall | CardCall | Localize | Concepts | GetInfo | GetReady
+Call = ItemsCall | CardCall | Concepts | Localize | GetInfo | GetReady
 
 
 class Part(NamedTuple):

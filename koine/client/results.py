@@ -215,33 +215,27 @@ class Translated:
     timings: Timings = Timings()
 
 
-class Seen(NamedTuple):
-    """What the encoder saw of an image, in pixels of the overlay, ends excluded."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Localization:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Localized:
     """Where in an image a concept lies."""
 
     dictionary: str
     concept: Concept
-    found_by: str
-    """`id`, `label`, or `codes` where no label fits the text and its own codes are strongest."""
-    value: float | None
-    """Of the text's code; None for the others."""
+    by: str
+    """How it was found: `id`, `label` or `text_stream`."""
+    score: float | None
+    """By text stream, its value in the text's code; by label, the share of the text's words."""
+    matches: tuple[Concept, ...]
+    """The strongest concepts of a text's code, with `value`; only by text stream."""
     stream: str
-    grid_GG: Float32[np.ndarray, "G G"]
-    """Each patch's part of the concept's pre-code, over `seen`."""
-    seen: Seen
-    width: int
-    height: int
+    heat_GG: Float32[np.ndarray, "G G"]
+    """Parts of the pre-code by patch, rows from the top."""
+    box: tuple[float, float, float, float]
+    """What the patches cover: left, top, right, bottom in pixels of the upright image."""
+    size: tuple[int, int]
+    """Width and height of the upright image."""
     overlay: bytes
-    """PNG of `width` x `height`."""
+    """The image under its heat, a PNG file."""
 
 
 class ConceptPage(NamedTuple):

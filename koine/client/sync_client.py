@@ -37,7 +37,7 @@ from koine.client.results import (
     Encoded,
     EncodedItem,
     Info,
-    Localization,
+    Localized,
     Translated,
 )
 from koine.client.retry import Deadline, Steps, Wait
@@ -160,8 +160,11 @@ class Client:
         stream: str | None = None,
         dictionary: str | None = None,
         timeout: Seconds | None = None,
-    ) -> Localization:
-        """Where in an image a concept lies, given by its id or by a text."""
+    ) -> Localized:
+        """Where in an image a concept lies, given its id or a text.
+
+        Raises `RequestError` for both or neither, `UnknownConceptError` where none fits.
+        """
         call = Localize(
             image=image_bytes(image),
             concept=concept,

@@ -31,9 +31,8 @@ from koine.client.results import (
     ConceptPage,
     EncodedItem,
     ItemError,
-    Localization,
+    Localized,
     Pair,
-    Seen,
     StreamCodes,
     Timings,
     TranslatedItem,
@@ -142,7 +141,7 @@ class ProtoWire:
             told = MessageToDict(message, preserving_proto_field_name=True)
             return card_of({"id": 0, "revision": 0, **told})  # zeros are left out
         if isinstance(call, Localize):
-            return _localization(message)
+            return _localized(message)
         assert isinstance(call, Encode | Compare | Translate)
         if isinstance(call, Encode) and message.HasField("error"):
             error = message.error
@@ -175,6 +174,27 @@ def refusal(code: str, details: str, trailers: Mapping[str, str]) -> Failure:
     return Failure(error_of(type_, details, after_s, _KINDS.get(code, ClientError)), retry, after_s)
 
 
+def _localized(message: Any) -> Localized:
+    resolved, grid = message.resolved, message.grid
+    left, top, right, bottom = grid.box
+    matches = tuple(
+        Concept(id=match.concept, label=_optional(match, "label"), value=match.score)
+        for match in resolved.matches
+    )
+    return Localized(
+        dictionary=message.dictionary,
+        concept=_concept(message.concept),
+        by=resolved.by,
+        score=_optional(resolved, "score"),
+        matches=matches,
+        stream=message.stream,
+        heat_GG=np.asarray(grid.heat, np.float32).reshape(grid.side, grid.side),
+        box=(left, top, right, bottom),
+        size=(message.width, message.height),
+        overlay=message.overlay,
+    )
+
+
 def _item(call: Call, id_: str, result: Any, title: str | None) -> Any:
     assert isinstance(call, Encode | Compare | Translate)
     if result.HasField("error"):
@@ -191,22 +211,6 @@ def _item(call: Call, id_: str, result: Any, title: str | None) -> Any:
         for name, t in getattr(result, "from").items()
     }
     return TranslatedItem(id=id_, sources=sources, dictionary=title)
-
-
-def _localization(message: Any) -> Localization:
-    seen = message.seen
-    return Localization(
-        dictionary=message.dictionary,
-        concept=_concept(message.concept),
-        found_by=message.found.by,
-        value=_optional(message.found, "value"),
-        stream=message.stream,
-        grid_GG=np.asarray(message.grid, np.float32).reshape(message.side, message.side),
-        seen=Seen(seen.left, seen.top, seen.right, seen.bottom),
-        width=message.width,
-        height=message.height,
-        overlay=message.overlay,
-    )
 
 
 def _codes(call: Encode, codes: Any) -> StreamCodes:

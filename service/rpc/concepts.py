@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -19,7 +18,7 @@ from service.compare import compare, encode_to_compare
 from service.concepts import concept_at, find_concepts
 from service.core import Core
 from service.jobs import Item
-from service.localise import Ask, localise
+from service.localise import Wanted, check_wanted, localise
 from service.rpc.card_messages import card_message, read_edit, read_query
 from service.rpc.concept_messages import (
     checked_streams,
@@ -56,7 +55,7 @@ def methods(core: Core, edge: Edge) -> dict[str, Handler]:
         "Translate": edge.unary(
             route + "Translate", pb.TranslateRequest, concepts.translate, "encode"
         ),
-        "Localize": edge.unary(route + "Localize", pb.LocalizeRequest, concepts.localize, "encode"),
+        "Localize": edge.unary(route + "Localize", pb.LocalizeRequest, concepts.localise, "encode"),
         "ListConcepts": edge.unary(
             route + "ListConcepts", pb.ListConceptsRequest, concepts.list_concepts, "read"
         ),
@@ -131,17 +130,18 @@ class Concepts:
         )
         return translate_response(translated, [item.id for item in items])
 
-    async def localize(self, request: pb.LocalizeRequest, rpc: Rpc) -> pb.LocalizeResponse:
-        """Where in an image a concept lies."""
-        ask = Ask(
+    async def localise(self, request: pb.LocalizeRequest, rpc: Rpc) -> pb.LocalizeResponse:
+        """Where in the image the concept lies."""
+        wanted = Wanted(
             image=request.image,
-            concept=_given(request, "concept"),
+            concept=request.concept if request.HasField("concept") else None,
             text=_given(request, "text"),
             stream=_given(request, "stream"),
             dictionary=_given(request, "dictionary"),
         )
+        check_wanted(wanted, self._core.settings.max_text_chars)
         rpc.spend(1)
-        return localize_response(await localise(self._core, ask, rpc.timeout_s))
+        return localize_response(await localise(self._core, wanted, rpc.timeout_s))
 
     async def list_concepts(
         self, request: pb.ListConceptsRequest, rpc: Rpc
@@ -171,7 +171,7 @@ class Concepts:
         return items
 
 
-def _given(request: Message, field: str) -> Any:
+def _given(request: Message, field: str) -> str | None:
     return getattr(request, field) if request.HasField(field) else None
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from koine.artifact import Artifact
-from koine.concepts import Concept, read_concepts
+from koine.concepts import read_concepts
 from koine.encoder import ConceptEncoder
-from koine.errors import RequestError, UnknownConceptError
-from koine.finding import Found, find_concept, find_in_codes
+from koine.errors import RequestError
+from koine.finding import Finder, Found
 from koine.images import decode_image, preprocess_image
 from koine.localisation import Localisers, check_concept, overlay
 from koine.manifest import CONCEPTS
@@ -67,58 +66,36 @@ def _score(args: argparse.Namespace) -> None:
 def _localise(args: argparse.Namespace) -> None:
     """Write `overlay.png`, `heat.npy` and `localised.json`, and say where it is hottest."""
     artifact = Artifact.open(args.place)
-    localisers = Localisers(artifact.path, artifact.manifest, [CPU])
-    stream = args.stream or _first(localisers)
+    localisers = Localisers(artifact, [CPU])
+    stream = localisers.choose(args.stream)
     spec = localisers.spec(stream)
     concepts = read_concepts(artifact.file(CONCEPTS))
+    found: Found | None = None
     if args.text is not None:
-        found = _meant(args.text, artifact, concepts, stream)
+        finder = Finder(ConceptEncoder(artifact, providers=[CPU]))
+        found = finder.find(args.text, concepts, stream)
+        concept = found.concept
     else:
         check_concept(args.concept, len(concepts))
-        found = Found(concepts[args.concept], "id")
-    concept = found.concept
+        concept = concepts[args.concept]
     image = decode_image(args.image.read_bytes())
     patches_NPD = localisers.patches(stream, preprocess_image(image, spec)[None])
-    heat = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
+    shown = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
     args.out.mkdir(parents=True, exist_ok=True)
-    overlay(image, heat.heat_HW).save(args.out / "overlay.png")
-    np.save(args.out / "heat.npy", heat.heat_HW)
-    height, width = heat.heat_HW.shape
+    overlay(image, shown.heat_HW).save(args.out / "overlay.png")
+    np.save(args.out / "heat.npy", shown.heat_HW)
+    height, width = shown.heat_HW.shape
     facts = {
         "dictionary": artifact.manifest.title,
         "concept": {"id": concept.id, "label": concept.label, "status": concept.status},
-        "found": {"by": found.by, "value": found.value},
+        "by": "id" if found is None else found.by,
+        "score": None if found is None else found.score,
         "stream": stream,
         "height": height,
         "width": width,
-        "grid": heat.grid_GG.tolist(),
+        "grid": shown.grid_GG.tolist(),
     }
     (args.out / "localised.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    row, column = np.unravel_index(int(np.nanargmax(heat.heat_HW)), heat.heat_HW.shape)
+    row, column = np.unravel_index(int(np.nanargmax(shown.heat_HW)), shown.heat_HW.shape)
     name = concept.label or f"concept {concept.id}"
     print(f"{name} in {stream}: hottest at x {column}, y {row} of {width}×{height}; {args.out}")
-
-
-def _meant(text: str, artifact: Artifact, concepts: Sequence[Concept], stream: str) -> Found:
-    """By the labels, else by the text's codes where the nonsense of its stream was measured."""
-    measured = (s for s in artifact.manifest.streams if s.nonsense_value is not None)
-    source = next(measured, None)
-    try:
-        return Found(find_concept(text, concepts, stream), "label")
-    except UnknownConceptError:
-        if source is None:
-            raise
-    name, encoder = source.spec.name, ConceptEncoder(artifact, providers=[CPU])
-    codes = encoder.encode({name: encoder.activations(name, encoder.tokenize(name, [text]))})[name]
-    return find_in_codes(
-        text, concepts, stream, (codes.indices_NK[0], codes.values_NK[0]), source.nonsense_value
-    )
-
-
-def _first(localisers: Localisers) -> str:
-    if not localisers.streams:
-        raise RequestError(
-            "no stream of this artifact can be localised in: it has no localiser; export again "
-            "from encoders whose pooling splits over patches"
-        )
-    return localisers.streams[0]

@@ -44,7 +44,6 @@ from training.export.examples import Examples, source_of
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.localisers import check_localisers, localisable
 from training.export.metrics import metrics_summary
-from training.export.nonsense import write_nonsense_values
 from training.export.parity import Parity, check_backbone, check_heads
 from training.export.precision import (
     STORAGE,
@@ -144,8 +143,6 @@ def export(
                 parity = _gate(artifact, model, acts, loaded)
                 parity += check_localisers(artifact, split)
                 _write_smaller(folder, draft, artifact, acts, examples, precision)
-        if split:
-            write_nonsense_values(folder, Artifact.open(folder, verify=False))
     return Exported(Artifact.open(out, verify=False), parity)  # hashed when it was written
 
 

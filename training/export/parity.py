@@ -91,8 +91,8 @@ def check_localiser(
     name: str, module: PatchModule, artifact: Artifact, images_NHWC: ImagesNHWC
 ) -> Parity:
     """Compares patches, relative to their largest row. Raises `ExportError` with the figures."""
-    localisers = Localisers(artifact.path, artifact.manifest, [CPU])
-    torch_NPD = module.finer(images_NHWC)
+    localisers = Localisers(artifact, [CPU])
+    torch_NPD = module.fine(images_NHWC)
     onnx_NPD = localisers.patches(name, images_NHWC)
     largest = float(np.linalg.norm(torch_NPD, axis=-1).max())
     error = float(np.linalg.norm(onnx_NPD - torch_NPD, axis=-1).max()) / largest

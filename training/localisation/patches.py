@@ -4,22 +4,21 @@ A pooling that is linear in the patches can be split over them: `acts` is the me
 whatever is linear in `acts`, as a pre-code is, falls exactly into one part per patch. An average
 pool is split as it is. open_clip's attention pool is linear in its values once its weights are
 known: a patch's row is its weighted value through the output projection, with its share of the
-mean token and of the biases. Patches finer than the network's stride come from moving the image
-(`koine/moves.py`); the graph knows nothing of it.
+mean token and of the biases. Patches finer than the network's stride come from moved images.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor, nn
 
-from koine.moves import PatchesNPD, interleaved, moved
+from koine.shift_and_stitch import PatchesNPD, shifted, stitched
 from koine.streams import ImagePreprocess
 from koine.types import ImagesNHWC
 from training.encoders.encoder import Encoder
@@ -28,9 +27,9 @@ from training.encoders.timm_vision import PooledModel
 
 FINE_ENOUGH = 7
 """Patches along a side from which the image is not moved."""
-_BATCH = 64
 TOLERANCE = 1e-4
 """Of the activations' norm, that the patches' mean may be apart: a sum in another order."""
+_BATCH = 64
 
 
 class Attended(NamedTuple):
@@ -99,30 +98,26 @@ class TimmMap(nn.Module):
 
 
 class PatchModule(nn.Module):
-    """uint8 `images_NHWC` to float32 `patches_NPD` of the network's own map, rows first."""
+    """uint8 `images_NHWC` to float32 `patches_NPD`, rows of the network's own patches first."""
 
     def __init__(self, pixels: nn.Module, trunk: nn.Module, split: nn.Module) -> None:
         super().__init__()
         self.pixels, self.trunk, self.split = pixels, trunk, split
         self.moves = 1
-        """Along each side; set, like the others, once the map is measured."""
-        self.side = 0
-        """Patches along a side of the finer map."""
+        """Along each side, for `fine`; set once the network's map is measured, as the others."""
         self.stride = 0
+        self.side = 0
+        """Patches along a side of `fine`."""
 
     def forward(self, images_NHWC: Tensor) -> Tensor:
         return self.split(self.trunk(self.pixels(images_NHWC)))
 
     @torch.no_grad()
-    def finer(self, images_NHWC: ImagesNHWC) -> PatchesNPD:
-        """Patches of the images and their moved copies, interleaved."""
-        return self.stitched(images_NHWC, self)
-
-    def stitched(self, images_NHWC: ImagesNHWC, of_moved: Callable[[Tensor], Tensor]) -> PatchesNPD:
-        """What `of_moved` makes of patches of the images and their moved copies, interleaved."""
-        moved_MHWC = torch.from_numpy(moved(images_NHWC, self.moves, self.stride))
-        parts = [of_moved(batch).detach() for batch in moved_MHWC.split(_BATCH)]
-        return interleaved(torch.cat(parts).numpy(), self.moves)
+    def fine(self, images_NHWC: ImagesNHWC) -> PatchesNPD:
+        """Patches of the images and of their moved copies, interleaved: side² of each."""
+        moved_NHWC = torch.from_numpy(shifted(images_NHWC, self.moves, self.stride))
+        parts = [self(batch).numpy() for batch in moved_NHWC.split(_BATCH)]
+        return stitched(np.concatenate(parts), self.moves)
 
 
 def patch_module(encoder: Encoder, moves: int | None = None) -> PatchModule | None:

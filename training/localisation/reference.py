@@ -8,8 +8,6 @@ the query to the patches, its last layer alone as SPARC does (arXiv 2507.06265).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,20 +16,18 @@ from training.localisation.patches import AttentionPoolPatches, PatchModule, att
 from training.model import Stream
 
 
+@torch.no_grad()
+def last_map(module: PatchModule, images_NHWC: Tensor) -> Float[Tensor, "N C H W"]:
+    """What the pooling reads of uint8 images."""
+    return module.trunk(module.pixels(images_NHWC))
+
+
 def relevancy(
-    module: PatchModule, stream: Stream, images_NHWC: Tensor, concepts: Sequence[int]
-) -> Float[Tensor, "N H W L"]:
-    """How much each patch of the images raises each concept's pre-code."""
-    with torch.no_grad():
-        map_NCHW = module.trunk(module.pixels(images_NHWC))
-    raised = _through_attention if isinstance(module.split, AttentionPoolPatches) else _of_average
-    return torch.stack([raised(module.split, stream, map_NCHW, c) for c in concepts], -1)
-
-
-def _of_average(
-    split: nn.Module, stream: Stream, map_NCHW: Tensor, concept: int
+    module: PatchModule, stream: Stream, map_NCHW: Float[Tensor, "N C H W"], concept: int
 ) -> Float[Tensor, "N H W"]:
-    del split  # has no weights
+    """How much each place of the `last_map` raises the concept's pre-code."""
+    if isinstance(module.split, AttentionPoolPatches):
+        return _through_attention(module.split, stream, map_NCHW, concept)
     map_NCHW = map_NCHW.detach().requires_grad_()
     target = _pre_code(stream, map_NCHW.mean((2, 3)), concept)
     (gradient_NCHW,) = torch.autograd.grad(target, map_NCHW)
@@ -39,9 +35,8 @@ def _of_average(
 
 
 def _through_attention(
-    split: nn.Module, stream: Stream, map_NCHW: Tensor, concept: int
+    split: AttentionPoolPatches, stream: Stream, map_NCHW: Tensor, concept: int
 ) -> Float[Tensor, "N H W"]:
-    assert isinstance(split, AttentionPoolPatches)
     pool = split.pool
     with torch.no_grad():
         attention_NHT, values_NTHE = attend(pool, map_NCHW)

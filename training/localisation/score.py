@@ -20,12 +20,13 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from koine.errors import SourceError
+from koine.shift_and_stitch import shifted, stitched
 from training.checkpoint import load_model
 from training.demo import vocabulary
 from training.demo.streams import ENCODERS, STREAMS
 from training.encoders.load import load_encoder
 from training.localisation.patches import PatchModule, patch_module
-from training.localisation.reference import relevancy
+from training.localisation.reference import last_map, relevancy
 from training.model import Stream
 from training.unit import unit
 
@@ -33,6 +34,7 @@ LABELS = (*vocabulary.SHAPES, *vocabulary.COLOURS, *vocabulary.TEXTURES)
 THRESHOLDS = np.linspace(0.05, 0.95, 19)
 SMALLEST_MASK = 8
 """Pixels below which what one sees of an object is left out."""
+_BATCH = 25
 
 
 class Scene(NamedTuple):
@@ -154,50 +156,60 @@ def _methods(
     rows_LD = weights.encoder_CD.detach()[list(concepts.values())]
     plain = patch_module(load_encoder(STREAMS[stream], ENCODERS), moves=1)
     assert plain is not None
-    methods: dict[str, Callable[[list[Scene]], Maps]] = {}
-    for name, used in (("", module), (", image not moved", plain)):
-        methods["served" + name] = partial(_linear, used, labels=labels, rows_LD=rows_LD)
-        methods["reference" + name] = partial(_reference, used, weights=weights, concepts=concepts)
+
+    def reference(used: PatchModule, scenes: list[Scene]) -> Maps:
+        """Gradients, on the same moved images."""
+        maps = [_moved_map(used, batch) for batch in _batches(scenes)]
+        return {
+            label: _large(torch.cat([_stitched(used, weights, m, c) for m in maps]))
+            for label, c in concepts.items()
+        }
+
+    methods = {
+        "served": lambda scenes: _linear(module, scenes, labels, rows_LD),
+        "served, image not moved": lambda scenes: _linear(plain, scenes, labels, rows_LD),
+        "reference": partial(reference, module),
+        "reference, image not moved": partial(reference, plain),
+    }
     if stream == "clip_image":
         encoder = load_encoder(STREAMS["clip_text"], ENCODERS)
         texts_LD = unit(torch.from_numpy(encoder.activations(encoder.prepare(labels))))
         for name, used in (("", module), (", image not moved", plain)):
-            methods["CLIP similarity" + name] = partial(
-                _linear, used, labels=labels, rows_LD=texts_LD, cosine=True
+            methods["CLIP similarity" + name] = lambda scenes, used=used: _linear(
+                used, scenes, labels, texts_LD, cosine=True
             )
     return methods
 
 
-def _reference(
-    module: PatchModule, scenes: list[Scene], *, weights: Stream, concepts: dict[str, int]
-) -> Maps:
-    """By gradients, of the same moved images as the served form."""
+def _moved_map(module: PatchModule, images_NHWC: torch.Tensor) -> torch.Tensor:
+    moved_NHWC = shifted(images_NHWC.numpy(), module.moves, module.stride)
+    return last_map(module, torch.from_numpy(moved_NHWC))
 
-    def relevant(images_NHWC: torch.Tensor) -> torch.Tensor:
-        return relevancy(module, weights, images_NHWC, list(concepts.values())).flatten(1, 2)
 
-    return _by_label(module.stitched(_images(scenes), relevant), list(concepts))
+def _stitched(
+    module: PatchModule, weights: Stream, map_NCHW: torch.Tensor, concept: int
+) -> torch.Tensor:
+    heat_NP1 = relevancy(module, weights, map_NCHW, concept).flatten(1)[:, :, None]
+    fine_NP1 = torch.from_numpy(stitched(heat_NP1.numpy(), module.moves))
+    return fine_NP1[:, :, 0].unflatten(1, (module.side, module.side))
 
 
 @torch.no_grad()
 def _linear(
     module: PatchModule,
     scenes: list[Scene],
-    *,
     labels: list[str],
     rows_LD: torch.Tensor,
+    *,
     cosine: bool = False,
 ) -> Maps:
     """Patches · rows; the image's norm, the same for all its patches, does not move a map."""
-    patches_NPD = torch.from_numpy(module.finer(_images(scenes)))
+    batches = [module.fine(batch.numpy()) for batch in _batches(scenes)]
+    patches_NPD = torch.from_numpy(np.concatenate(batches))
     heat_NPL = (unit(patches_NPD) if cosine else patches_NPD) @ rows_LD.T
-    return _by_label(heat_NPL.numpy(), labels)
-
-
-def _by_label(heat_NPL: np.ndarray, labels: list[str]) -> Maps:
-    side = round(heat_NPL.shape[1] ** 0.5)
+    side = round(patches_NPD.shape[1] ** 0.5)
     return {
-        label: _large(torch.from_numpy(heat_NPL[:, :, n]).unflatten(1, (side, side)))
+        label: _large(heat_NPL[:, :, n].unflatten(1, (side, side)))
         for n, label in enumerate(labels)
     }
 
@@ -219,8 +231,9 @@ def _blind(labels: list[str]) -> dict[str, Callable[[list[Scene]], Maps]]:
     return {"centre": centre, "random": random}
 
 
-def _images(scenes: list[Scene]) -> UInt8[np.ndarray, "N H W 3"]:
-    return np.stack([scene.image_HWC for scene in scenes])
+def _batches(scenes: list[Scene]) -> list[torch.Tensor]:
+    images_NHWC = torch.from_numpy(np.stack([scene.image_HWC for scene in scenes]))
+    return list(images_NHWC.split(_BATCH))
 
 
 def _large(heat_NHW: torch.Tensor) -> np.ndarray:

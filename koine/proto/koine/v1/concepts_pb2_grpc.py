@@ -109,7 +109,7 @@ class ConceptServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Localize(self, request, context):
-        """Where in an image a concept lies.
+        """Where in an image a concept lies, or what a text means.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
