@@ -170,34 +170,47 @@ def students(runs: Sequence[Path]) -> Iterator[Entry]:
 
 
 def plot(entries: Sequence[Entry], path: Path) -> None:
-    """Jaccard over speed at a batch of 8 on one thread, a colour for each backbone."""
-    ratios = {one["name"]: one["ratio"] for one in entries}
+    """Jaccard over speed at a batch of 8 on one thread, a colour for each backbone.
+
+    Left everything, right what lies near float32.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
-    axes.axhline(LEAST, color="0.8", zorder=0)
-    axes.axvline(FASTER, color="0.8", zorder=0)
-    colours: dict[str, str] = {}
+    ratios = {one["name"]: one["ratio"] for one in entries}
+    points: dict[tuple[str, str], tuple[float, float]] = {}
     for name, kept in ratios.items():
-        kind, _, variant = name.partition("_")
-        faster = ratios.get(f"speed_{variant}_b{SPEED_BATCH}_t1")
-        if kind != "jaccard" or faster is None:
-            continue
-        stream, _, words = variant.rpartition("_")
-        colour = colours.setdefault(stream, f"C{len(colours)}")
-        mine = words == "int8"
-        axes.scatter(faster, kept, color=colour, s=90 if mine else 30, marker="*" if mine else "o")
-        axes.annotate(words, (faster, kept), xytext=(5, 3), textcoords="offset points", fontsize=8)
-    axes.scatter(1, 1, color="k", marker="s")
-    axes.annotate("fp32", (1, 1), xytext=(5, 3), textcoords="offset points", fontsize=8)
-    for stream, colour in colours.items():
-        axes.scatter([], [], color=colour, label=stream)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}×")
-    axes.set_xlabel("speed of the backbone, batch of 8, one thread (fp32 = 1)")
-    axes.set_ylabel("support Jaccard to fp32, held-out items")
-    axes.legend(loc="lower left")
+        kind, _, rest = name.partition("_")
+        stream, _, variant = rest.rpartition("_")
+        if kind == "jaccard":
+            points[stream, variant] = (ratios[f"speed_{rest}_b{SPEED_BATCH}_t1"], kept)
+    streams = sorted({stream for stream, _ in points})
+    figure, (whole, near) = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
+    for axes in (whole, near):
+        axes.axhline(LEAST, color="0.8", zorder=0)
+        axes.axvline(FASTER, color="0.8", zorder=0)
+        axes.scatter(1, 1, color="k", marker="s", label="fp32")
+        for i, stream in enumerate(streams):
+            mine = [place for (other, _), place in points.items() if other == stream]
+            axes.scatter(*zip(*mine, strict=True), color=f"C{i}", s=30, label=stream)
+        axes.set_xlabel("speed of the backbone, batch of 8, one thread (fp32 = 1)")
+        axes.xaxis.set_major_formatter("{x:g}×")
+    for i, stream in enumerate(streams):
+        for (other, variant), place in points.items():
+            axes = whole if variant.startswith("student") else near
+            if other == stream:
+                axes.annotate(
+                    variant, place, xytext=(6, 4 - 9 * (i % 2)), textcoords="offset points",
+                    fontsize=8, color=f"C{i}", weight="bold" if variant == "int8" else None,
+                )  # fmt: skip
+    whole.set_xscale("log", base=2)
+    whole.xaxis.set_major_formatter("{x:g}×")
+    whole.set_xlim(right=2 * max(faster for faster, _ in points.values()))
+    whole.set_ylabel("support Jaccard to fp32, held-out items")
+    whole.legend(loc="lower left")
+    quantised = [place for (_, name), place in points.items() if not name.startswith("student")]
+    near.set_ylim(min(kept for _, kept in quantised) - 0.01, 1.01)
+    near.set_xlim(0.8, max(faster for faster, _ in quantised) + 0.3)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -49,6 +49,7 @@ def localisable(
         for name, encoder in encoders.items():
             module = patch_module(encoder)
             if module is None:
+                log.warning("stream `%s` has no localiser: %s", name, why_not(encoder))
                 continue
             path = Path(folder) / f"{name}.onnx"
             try:
@@ -61,6 +62,18 @@ def localisable(
             )
             found[name] = Localisable(module, encoder, draft)
         yield found
+
+
+def why_not(encoder: Encoder) -> str:
+    """Why an encoder's activations do not split over patches."""
+    if encoder.modality != "image":
+        return f"it reads {encoder.modality}s"
+    if encoder.module is None:
+        return "it is an ONNX file, whose pooling cannot be taken apart"
+    return (
+        f"its pooling ({encoder.identity.pooling}) does not split over patches; average pools and "
+        "open_clip's ResNet attention pool do"
+    )
 
 
 def check_localisers(artifact: Artifact, found: Mapping[str, Localisable]) -> list[Parity]:
