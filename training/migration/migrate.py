@@ -85,6 +85,7 @@ def as_json(
 ) -> dict[str, Any]:
     """The content of `migration.json`; pairs below `least` have no counterpart."""
     sure = [m for m in migration.matches if m.confidence >= least]
+    concepts = old.concepts
     return {
         "schema": SCHEMA,
         "created": datetime.now(UTC).replace(microsecond=0).isoformat(),
@@ -94,7 +95,7 @@ def as_json(
         "items": migration.items,
         "least_confidence": least,
         "chance_levels": migration.levels,
-        "matches": [_entry(m, old.concepts) for m in sure],
+        "matches": [_entry(m, concepts) for m in sure],
         "only_old": unmatched(old.num_concepts, [m.old for m in sure]),
         "only_new": unmatched(new.num_concepts, [m.new for m in sure]),
         "by_confidence": _counts(migration.matches),

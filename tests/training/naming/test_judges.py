@@ -34,7 +34,10 @@ def seen(items: int = 600) -> Seen:
         np.arange(items),
         rows,
         {"all": np.arange(items), "half": half},
-        {"all": csr_array(values_NC.astype(np.float32)), "half": csr_array(values_NC[half].astype(np.float32))},
+        {
+            "all": csr_array(values_NC.astype(np.float32)),
+            "half": csr_array(values_NC[half].astype(np.float32)),
+        },
     )
 
 
