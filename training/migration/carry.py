@@ -27,11 +27,11 @@ def carried(
 ) -> list[Edit]:
     """Edits that give the new concepts the old ones' labels where the match is sure enough.
 
-    What a person said of a new concept stays; `history` holds its changes so far. A judgement below `verified_from` goes over as a
-    proposal. A rejection says that a proposed label is wrong: it goes over where the new concept
-    has that very proposal, and the match is as sure. Every edit names `source` and the old
-    concept, has the match's confidence, and holds only for the revision in `new`. What was
-    carried before as it would be now is left out.
+    What a person said of a new concept stays; `history` holds its changes so far. A judgement
+    below `verified_from` goes over as a proposal. A rejection says that a proposed label is wrong:
+    it goes over where the new concept has that very proposal, and the match is as sure. Every edit
+    names `source` and the old concept, has the match's confidence, and holds only for the revision
+    in `new`. What was carried before as it would be now is left out.
     """
     edits: list[Edit] = []
     for m in matches:

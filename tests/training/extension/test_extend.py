@@ -28,15 +28,24 @@ from training.extension.extend import extend
 from training.extension.pairs import check_streams, draw_pairs
 from training.trainer import fit
 
-SIZES: dict[str, Any] = {"num_concepts": 32, "k": 3, "steps": 120, "seed": 1}
-CONFIG = ExtendConfig(stream="other", steps=50)
+SIZES: dict[str, Any] = {
+    "num_concepts": 32,
+    "k": 3,
+    "steps": 60,
+    "batch_size": 64,
+    "lr": 5e-3,
+    "seed": 1,
+}
+ROWS, PAIRS = 400, 320
+"""Of the store, and those of `train` and `val`."""
+CONFIG = ExtendConfig(stream="other", steps=20, batch_size=64, validate_every=5)
 
 
 class Case:
     """A dictionary of `image` and `words`, extended by `other`."""
 
     def __init__(self, folder: Path, config: FitConfig) -> None:
-        self.store = atoms_store(folder / "full", 600)
+        self.store = atoms_store(folder / "full", ROWS)
         self.parent_store = pick(self.store, folder / "two", ("image", "words"))
         self.parent = fit(self.parent_store, config, folder / "parent", device="cpu")
         self.run = extend(self.parent, self.store, CONFIG, folder / "extended")
@@ -80,7 +89,7 @@ def test_the_exported_heads_keep_them_too_and_the_manifest_tells_the_lineage(
     assert lineage.stream == "other"
     assert lineage.parent.startswith("sha256:")
     assert lineage.store == f"sha256:{case.store.fingerprint}"
-    assert lineage.pairs == 480
+    assert lineage.pairs == PAIRS
     assert [s.spec.name for s in after.manifest.streams] == ["image", "words", "other"]
 
 
@@ -107,7 +116,7 @@ def test_a_killed_extension_goes_on_to_the_same_bits(
     take = Distiller._take_step
 
     def dying(self: Distiller) -> dict[str, float]:
-        if self.step == 33:
+        if self.step == 13:
             raise KeyboardInterrupt
         return take(self)
 
@@ -191,9 +200,9 @@ def test_an_unfinished_parent_and_a_directory_of_another_run_are_refused(
 
 
 def test_pairs_are_disjoint_counted_in_all_and_never_from_test(case: Case) -> None:
-    for pairs in (None, 64, 400):
+    for pairs in (None, 64, 300):
         drawn = draw_pairs(case.store, replace(CONFIG, pairs=pairs))
-        assert drawn.count == (pairs or 480)
+        assert drawn.count == (pairs or PAIRS)
         together = np.concatenate([drawn.fit, drawn.choose])
         assert len(np.unique(together)) == drawn.count
         assert not np.isin(together, case.store.split("test")).any()
@@ -201,10 +210,10 @@ def test_pairs_are_disjoint_counted_in_all_and_never_from_test(case: Case) -> No
 
 
 def test_an_extended_dictionary_can_be_extended(case: Case, tmp_path: Path) -> None:
-    copies = [case.store.vectors("other", np.array([i])) * 2 for i in range(600)]
-    streams = {n: [case.store.vectors(n, np.array([i])) for i in range(600)] for n in ("other",)}
+    copies = [case.store.vectors("other", np.array([i])) * 2 for i in range(ROWS)]
+    streams = {n: [case.store.vectors(n, np.array([i])) for i in range(ROWS)] for n in ("other",)}
     more = write_store(tmp_path / "more", {**streams, "third": copies})
-    run = extend(case.run, more, ExtendConfig(stream="third", steps=10), tmp_path / "third")
+    run = extend(case.run, more, replace(CONFIG, stream="third", steps=2), tmp_path / "third")
     assert load_model(run).streams == ("image", "words", "other", "third")
 
 

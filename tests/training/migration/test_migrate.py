@@ -27,12 +27,12 @@ from training.migration.migrate import as_json, migrate, summary
 from training.migration.sides import open_side
 from training.trainer import fit
 
-CONFIG = FitConfig(num_concepts=32, k=3, steps=150, seed=1)
+CONFIG = FitConfig(num_concepts=32, k=3, steps=60, batch_size=64, lr=5e-3, seed=1)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
-    return atoms_store(tmp_path_factory.mktemp("migrate") / "store", 600)
+    return atoms_store(tmp_path_factory.mktemp("migrate") / "store", 400)
 
 
 @pytest.fixture(scope="module")
