@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     if args.apply is not None:
         if not args.by:
             raise RequestError("`--apply` needs `--by NAME`: who answers for the labels")
-        layers = [_layer(args.apply, side) for side in (old, new)]
+        layers = _layer(args.apply, old), _layer(args.apply, new)
     store = None
     if args.store is not None:
         store = ActivationStore.open(args.store, verify=not args.no_verify)
