@@ -157,8 +157,10 @@ def line(run: Path, view: ActivationStore, config: ExtendConfig) -> dict[str, An
         made = extend(run, view, config, Path(folder) / "run")
         record = json.loads((made / "fit.json").read_text())
         figures = measure(load_model(made), view, config.stream)
-        closed = extend(run, view, replace(config, steps=0), Path(folder) / "closed")
-        closed_figures = measure(load_model(closed), view, config.stream)
+        closed_figures = figures
+        if config.steps:
+            closed = extend(run, view, replace(config, steps=0), Path(folder) / "closed")
+            closed_figures = measure(load_model(closed), view, config.stream)
     return {
         "pairs": config.pairs,
         "seed": config.seed,
@@ -256,9 +258,11 @@ def main() -> None:
         if (count, seed, args.steps) in done:
             continue
         config = ExtendConfig(stream=args.stream, pairs=count, seed=seed, steps=args.steps)
-        result["curve"].append(line(args.run, view, config))
+        found = line(args.run, view, config)
+        others = [x for x in result["curve"] if (x["pairs"], x["seed"]) != (count, seed)]
+        result["curve"] = [*others, found]
         result["curve"].sort(key=lambda each: (each["pairs"], each["seed"]))
-        print(json.dumps(result["curve"][-1]), flush=True)
+        print(json.dumps(found), flush=True)
         _write(results, result)
 
 

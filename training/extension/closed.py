@@ -1,7 +1,8 @@
 """A new stream in closed form: ridge regressions onto what the frozen streams say of each pair.
 
 With z the new stream's normalised activations, targets are means over an item's existing streams:
-    map of z → their places in the shared space (dictionaries with a selector)
+    map of z → their places in the shared space, before these are made unit (where there is one),
+        of all existing streams or of those of its modality
     encoder of z → their pre-codes;  decoder of their codes → z
 Where there is a selector, the new stream chooses by its place alone: regressed pre-codes of so few
 pairs add noise to scores. Takes no step.
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from training.activations.store import ActivationStore
 from training.extension.config import ExtendConfig
@@ -92,13 +94,8 @@ def fit_closed(
     encoding = moments((t.z_ND, _mean_pre_codes(model, t)) for t in chunks)
     chosen: dict[str, float] = {}
     if model.config.selector is not None:
-        places = moments((t.z_ND, _mean_places(model, t)) for t in chunks)
         _set_scores(model, stream)
-        chosen["map"] = _best(
-            config.penalties,
-            lambda penalty: _set_map(model, stream, places, penalty),
-            lambda: judge.look(model).agreement,
-        )
+        chosen |= _fit_map(model, store, config, chunks, judge)
     _set_decoder(model, stream, decoding, config.penalties[0])
     chosen["encoder"] = _best(
         config.penalties,
@@ -113,6 +110,33 @@ def fit_closed(
     look = judge.look
     chosen["decoder"] = _best(config.penalties, set_decoder, lambda: look(model).value)
     return chosen
+
+
+def _fit_map(
+    model: AlignedDictionary,
+    store: ActivationStore,
+    config: ExtendConfig,
+    chunks: Sequence[Taught],
+    judge: Judge,
+) -> dict[str, float]:
+    """Onto the places of all existing streams, or of those of the new one's modality alone."""
+    stream = config.stream
+    modality = {spec.name: spec.modality for spec in store.streams}
+    others = existing(model, stream)
+    alike = [name for name in others if modality[name] == modality[stream]]
+    found: list[tuple[float, float, Moments]] = []
+    for names in (others, alike) if alike and len(alike) < len(others) else (others,):
+        places = moments(_places(model, t, names) for t in chunks)
+        penalty = _best(
+            config.penalties,
+            lambda penalty, places=places: _set_map(model, stream, places, penalty),
+            lambda: judge.look(model).agreement,
+        )
+        found.append((judge.look(model).agreement, penalty, places))
+    best = max(range(len(found)), key=lambda index: found[index][0])
+    _, penalty, places = found[best]
+    _set_map(model, stream, places, penalty)
+    return {"map": penalty, "map_streams": len((others, alike)[best])}
 
 
 def _best(
@@ -189,10 +213,18 @@ def _mean_pre_codes(model: AlignedDictionary, t: Taught) -> Float[Tensor, "N C"]
     return _mean([model.of(n).pre_codes(z_ND) for n, z_ND in t.others.items()], t.present_NS)
 
 
-def _mean_places(model: AlignedDictionary, t: Taught) -> Float[Tensor, "N R"]:
-    selectors = {name: model.selector_of(name) for name in t.others}
-    places = [s(s.components(t.others[name])) for name, s in selectors.items()]
-    return _mean(places, t.present_NS)
+def _places(
+    model: AlignedDictionary, t: Taught, names: Sequence[str]
+) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N R"]]:
+    """The pairs that have one of these streams, and their mean place before it is made unit."""
+    columns = [list(t.others).index(name) for name in names]
+    places: list[Tensor] = []
+    for name in names:
+        s = model.selector_of(name)
+        places.append(functional.linear(s.components(t.others[name]), s.map_RP, s.map_bias_R))
+    present_NS = t.present_NS[:, columns]
+    here_N = present_NS.any(1)
+    return t.z_ND[here_N], _mean(places, present_NS)[here_N]
 
 
 def _joint_codes(t: Taught, num_concepts: int) -> Float[Tensor, "N C"]:
