@@ -22,7 +22,7 @@ from training.demo.streams import JOINS
 from training.demo.tour import show_answers
 
 HELP = "extract, fit, name, evaluate, export, extend, serve and ask, on the built-in corpus"
-JOIN_ITEMS, JOIN_STEPS = 1000, 100
+JOIN_ITEMS, JOIN_STEPS = 600, 50
 """Of the encoder that joins later: enough to show it, in seconds."""
 
 
