@@ -49,7 +49,7 @@ system-packages:
 	@sh tests/system_packages.sh
 
 test: setup system-packages  ## all tests but the slow ones
-	@$(BIN)/pytest -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist loadfile -m "not slow"
 
 test-slow: setup system-packages  ## the tests marked slow
 	@$(BIN)/pytest -m slow

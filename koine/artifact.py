@@ -56,6 +56,13 @@ class Artifact:
         assert name in self.manifest.files
         return self.path / name
 
+    def check(self, name: str) -> None:
+        """Raises `ArtifactError` where a listed file is no longer what the manifest says."""
+        try:
+            _check_file(self.path, name, self.manifest.files[name], verify=True)
+        except OSError as error:
+            raise ArtifactError(f"{self.path / name} cannot be read: {error}") from error
+
 
 class Located(NamedTuple):
     """A directory on this machine and where it was fetched from, if it was."""

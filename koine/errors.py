@@ -206,6 +206,18 @@ class AuditError(KoineError):
     title = "The audit log cannot be used"
 
 
+class WriterBusyError(AuditError):
+    """Another process writes this writer's part of the audit log."""
+
+    title = "The audit log is in use"
+
+
+class DriftError(KoineError):
+    """It cannot be told how the traffic's concepts differ."""
+
+    title = "Drift cannot be told"
+
+
 class SettingsError(KoineError):
     """A setting of the service that cannot be used."""
 

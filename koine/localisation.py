@@ -9,7 +9,9 @@ are the same for every patch (shift and biases: `docs/localisation.md`). No grad
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +19,12 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from koine.artifact import Artifact
 from koine.errors import ArtifactError, InputError, UnknownConceptError, UnknownStreamError
 from koine.images import resized_size
-from koine.manifest import DIRECTIONS, Manifest
+from koine.manifest import DIRECTIONS
 from koine.sessions import Session
+from koine.shift_and_stitch import PatchesNPD, shifted, stitched
 from koine.streams import ImagePreprocess
 from koine.types import ImagesNHWC
 
@@ -34,7 +38,6 @@ _COLOURS = (
     (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37),
 )  # fmt: skip
 
-PatchesNPD = Float32[np.ndarray, "N P D"]
 GridGG = Float32[np.ndarray, "G G"]
 """One value per patch, G = side."""
 HeatHW = Float32[np.ndarray, "H W"]
@@ -47,41 +50,54 @@ class Localised(NamedTuple):
     """At the patches: each one's part of the pre-code, in units of the pre-code."""
     heat_HW: HeatHW
     """At the image's own size, or at `MAX_SIDE`; NaN where the encoder's crop does not reach."""
+    box: tuple[float, float, float, float]
+    """What the grid covers: left, top, right, bottom in pixels of the upright image."""
 
 
 class Localisers:
-    """The localisers of one artifact. Safe to call from several threads."""
+    """The localisers of one artifact, each loaded when it is first used. For several threads."""
 
     def __init__(
         self,
-        folder: Path,
-        manifest: Manifest,
-        providers: list[str],
+        artifact: Artifact,
+        providers: Sequence[str],
         *,
         threads: int = 0,
         gpu: int = 0,
     ) -> None:
-        """Loads the graphs of `manifest` in `folder`. Raises `ArtifactError`."""
-        self._manifest = manifest
-        self._sides = {s.spec.name: s.localiser.side for s in manifest.streams if s.localiser}
-        self._graphs = {
-            s.spec.name: Session(folder / s.localiser.graph, providers, threads=threads, gpu=gpu)
-            for s in manifest.streams
-            if s.localiser
-        }
+        """`providers`, `threads` and `gpu` as `ConceptEncoder` has them. Raises `ArtifactError`."""
+        self._artifact, self._manifest = artifact, artifact.manifest
+        self._load = partial(Session, providers=providers, threads=threads, gpu=gpu)
+        self._specs = {s.spec.name: s.localiser for s in self._manifest.streams if s.localiser}
+        self._graphs: dict[str, Session] = {}
+        self._loading = Lock()
         self._file: Any = None
-        if self._graphs:
+        if self._specs:
+            path = artifact.file(DIRECTIONS)
             try:
-                self._file = safe_open(folder / DIRECTIONS, "numpy")
+                self._file = safe_open(path, "numpy")
             except (OSError, SafetensorError) as error:
                 raise ArtifactError(
-                    f"{folder / DIRECTIONS} cannot be read: {error}; export the run again"
+                    f"{path} cannot be read: {error}; export the run again"
                 ) from error
 
     @property
     def streams(self) -> tuple[str, ...]:
         """Streams that can be localised in."""
-        return tuple(self._graphs)
+        return tuple(self._specs)
+
+    def choose(self, stream: str | None) -> str:
+        """`stream`, or the first that has a localiser. Raises `UnknownStreamError`, or
+        `InputError` where there is no localiser."""
+        if stream is None:
+            if not self._specs:
+                raise InputError(
+                    "no stream of this dictionary can be localised in: it has no localisers; "
+                    "export the run with --localisers, from encoders whose pooling splits"
+                )
+            return self.streams[0]
+        self.spec(stream)
+        return stream
 
     def spec(self, stream: str) -> ImagePreprocess:
         """The stream's preprocessing. Raises `UnknownStreamError`, or `InputError` where the
@@ -89,20 +105,37 @@ class Localisers:
         found = self._manifest.stream(stream)
         if found is None:
             names = ", ".join(s.spec.name for s in self._manifest.streams)
-            raise UnknownStreamError(f"{stream!r} is no stream of this dictionary; it has {names}")
-        if stream not in self._graphs:
+            raise UnknownStreamError(
+                f"{stream[:80]!r} is no stream of this dictionary; it has {names}"
+            )
+        if stream not in self._specs:
             raise InputError(
                 f"stream `{stream}` cannot be localised in: it reads no images, has no backbone "
-                "here, or pools them in a way that cannot be split over patches; "
+                "here, pools them in a way that cannot be split over patches, or was exported "
+                "without localisers; "
                 + (f"choose one of {', '.join(self.streams)}" if self.streams else "no stream can")
             )
         assert isinstance(found.spec.preprocess, ImagePreprocess)
         return found.spec.preprocess
 
     def patches(self, stream: str, images_NHWC: ImagesNHWC) -> PatchesNPD:
-        """The activations of preprocessed images, split over patches in rows."""
+        """The activations of preprocessed images, split over patches in rows.
+
+        Raises `ArtifactError` where the graph cannot be loaded.
+        """
         self.spec(stream)
-        return self._graphs[stream].run({"image": images_NHWC})["patches"]
+        one = self._specs[stream]
+        batch_NHWC = shifted(images_NHWC, one.moves, one.stride)
+        return stitched(self._graph(stream).run({"image": batch_NHWC})["patches"], one.moves)
+
+    def _graph(self, stream: str) -> Session:
+        with self._loading:
+            if stream not in self._graphs:
+                name = self._specs[stream].graph
+                # since it was verified another artifact may have taken the place of this one
+                self._artifact.check(name)
+                self._graphs[stream] = self._load(self._artifact.file(name))
+            return self._graphs[stream]
 
     def grid(self, stream: str, patches_PD: Float32[np.ndarray, "P D"], concept: int) -> GridGG:
         """Each patch's part of the concept's pre-code. Raises `UnknownConceptError`."""
@@ -110,7 +143,7 @@ class Localisers:
         self.spec(stream)
         row_D = self._file.get_slice(stream)[concept]
         norm = max(float(np.linalg.norm(patches_PD.mean(0))), _SMALLEST)
-        side = self._sides[stream]
+        side = self._specs[stream].side
         return (patches_PD @ row_D / norm).astype(np.float32).reshape(side, side)
 
     def localise(
@@ -122,7 +155,8 @@ class Localisers:
     ) -> Localised:
         """The concept's heat over an upright image of `size` (width, height)."""
         grid_GG = self.grid(stream, patches_PD, concept)
-        return Localised(grid_GG, spread(grid_GG, size, self.spec(stream)))
+        spec = self.spec(stream)
+        return Localised(grid_GG, spread(grid_GG, size, spec), crop_box(size, spec))
 
 
 def check_concept(concept: int, num_concepts: int) -> None:
@@ -151,6 +185,16 @@ def spread(grid_GG: GridGG, size: tuple[int, int], spec: ImagePreprocess) -> Hea
     inner_HW = np.asarray(part, np.float32)[: height - top, : width - left]
     heat_HW[top : top + inner_HW.shape[0], left : left + inner_HW.shape[1]] = inner_HW
     return heat_HW
+
+
+def crop_box(size: tuple[int, int], spec: ImagePreprocess) -> tuple[float, float, float, float]:
+    """What the encoder sees of an image of `size`: left, top, right, bottom in its pixels."""
+    resized = resized_size(size, spec)
+    scales = [own / side for own, side in zip(size, resized, strict=True)]
+    corner = [round((side - spec.crop_size) / 2.0) for side in resized]
+    left, top = (c * s for c, s in zip(corner, scales, strict=True))
+    right, bottom = ((c + spec.crop_size) * s for c, s in zip(corner, scales, strict=True))
+    return left, top, right, bottom
 
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:

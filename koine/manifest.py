@@ -44,9 +44,22 @@ class Localiser(Spec):
     """What splits an image stream's activations over patches."""
 
     graph: str
-    """ONNX graph: images → `patches` [N, side², D], whose mean is the activations."""
+    """ONNX graph: images → `patches` [N, (side / moves)², D], whose mean is the activations."""
     side: int = Field(gt=0)
-    """Patches along each side of the crop; rows first."""
+    """Patches along each side of the crop, those of moved images among them; rows first."""
+    moves: int = Field(default=1, gt=0)
+    """How often an image is moved along each side (`koine/shift_and_stitch.py`)."""
+    stride: int = Field(default=0, ge=0)
+    """Pixels along a side of the graph's own patch; needed where images are moved."""
+
+    @model_validator(mode="after")
+    def _moves_fit(self) -> Localiser:
+        if self.side % self.moves or not (self.moves == 1 or self.moves <= self.stride):
+            raise ValueError(
+                f"{self.moves} moves fit no map of {self.side} patches a side and a stride of "
+                f"{self.stride} pixels"
+            )
+        return self
 
 
 class ArtifactStream(Spec):

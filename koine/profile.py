@@ -7,6 +7,7 @@ A profile holds exact sums, so that profiles of parts add up to that of the whol
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt32
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
+from safetensors import SafetensorError
+from safetensors.numpy import load, save  # pyright: ignore[reportUnknownVariableType]
 
 from koine.codes import PAD, Codes
 from koine.drift.counts import FireCounts
@@ -31,6 +32,8 @@ FVU_BINS = 65
 MOST_FVU = FVU_STEP * (FVU_BINS - 1)
 """2: larger ones count as this, so that one strange item does not move a mean."""
 
+_LENGTH = struct.Struct("<Q")
+"""Of the header, at the beginning of a safetensors file."""
 _WIDTHS = (np.uint8, np.uint16, np.uint32, np.uint64)
 
 
@@ -144,6 +147,11 @@ def jaccard(a: Codes, b: Codes) -> Float64[np.ndarray, "N"]:
 
 def write_profile(path: Path, profile: Profile) -> None:
     """Writes a profile into one file."""
+    path.write_bytes(profile_bytes(profile))
+
+
+def profile_bytes(profile: Profile) -> bytes:
+    """What `write_profile` writes; equal profiles have equal bytes."""
     tensors: dict[str, np.ndarray] = {}
     for name, stream in profile.streams.items():
         for f in fields(FireCounts):
@@ -165,22 +173,32 @@ def write_profile(path: Path, profile: Profile) -> None:
         "pairs": list(profile.agreement),
     }
     # one key: safetensors writes several in any order, and equal profiles shall be equal files
-    save_file(tensors, path, metadata={ABOUT: json.dumps(about)})
+    return save(tensors, metadata={ABOUT: json.dumps(about)})
 
 
 def read_profile(path: Path) -> Profile:
     """Raises `ArtifactError` for an unknown schema or a broken file."""
     try:
-        opened: Any = safe_open(path, "numpy")
-        with opened as file:
-            metadata = cast("dict[str, str]", file.metadata() or {})
-            about = json.loads(metadata.get(ABOUT, "{}"))
-            tensors: dict[str, np.ndarray] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error}; export the run again") from error
+    return profile_of(content, str(path))
+
+
+def profile_of(content: bytes, name: str) -> Profile:
+    """The profile that `profile_bytes` made; `name` is what errors call it.
+
+    Raises `ArtifactError` as `read_profile` does.
+    """
+    try:
+        tensors = load(content)
+        header = json.loads(content[_LENGTH.size : _LENGTH.size + _LENGTH.unpack_from(content)[0]])
+        about = json.loads(cast("dict[str, str]", header.get("__metadata__", {})).get(ABOUT, "{}"))
+    except (SafetensorError, ValueError, struct.error) as error:
+        raise ArtifactError(f"{name} cannot be read: {error}; export the run again") from error
     if about.get("schema") != SCHEMA:
         raise ArtifactError(
-            f"{path} has schema {about.get('schema')!r}; this Koine reads {SCHEMA!r}"
+            f"{name} has schema {about.get('schema')!r}; this Koine reads {SCHEMA!r}"
         )
     try:
         return Profile(
@@ -189,7 +207,7 @@ def read_profile(path: Path) -> Profile:
             {pair: _mean(tensors[f"agreement.{pair}"]) for pair in about["pairs"]},
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{path} is no whole profile ({error!r}); make it again") from error
+        raise ArtifactError(f"{name} is no whole profile ({error!r}); make it again") from error
 
 
 def _stream(tensors: Mapping[str, np.ndarray], name: str) -> StreamProfile:

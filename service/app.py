@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from koine.errors import ArtifactError, SettingsError
 from service.access.tls import bento_ssl
+from service.audit import check_audit
 from service.dictionaries import check_artifacts
 from service.parent import prepare_parent
 from service.routes import create_app
@@ -72,11 +73,20 @@ class ConceptService:
         try:
             paths = check_artifacts(SETTINGS)
             check_port(SETTINGS)
+            check_audit(SETTINGS)
         except (ArtifactError, SettingsError) as error:
             logs.stop(f"koine: {error.title}: {error}")
         # workers of a Bento run in its folder: a relative path would mean another place there
         os.environ[f"{PREFIX}ARTIFACT"] = os.pathsep.join(str(path) for path in paths)
-        for name in ("labels", "keys_file", "tls_cert", "tls_key", "tls_client_ca"):
+        for name in (
+            "labels",
+            "audit",
+            "audit_key",
+            "keys_file",
+            "tls_cert",
+            "tls_key",
+            "tls_client_ca",
+        ):
             if path := getattr(SETTINGS, name):
                 os.environ[f"{PREFIX}{name.upper()}"] = str(path.absolute())
 

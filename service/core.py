@@ -7,15 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
-from koine.errors import DeadlineError, KoineError, NotReadyError, OverloadedError
+from koine.errors import AuditError, DeadlineError, KoineError, NotReadyError, OverloadedError
 from service import metrics, telemetry
+from service.audit import Audit
 from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
+from service.contents import Contents, contents_of_all
+from service.counting import Counting
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
 from service.flow import Answer
+from service.jobs import Item
 from service.lame_duck import LAME_DUCK
 from service.settings import Settings
 from service.timings import Timings
@@ -29,15 +32,25 @@ class Core:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.dictionaries = Dictionaries(settings)
         self.inflight = ByteBudget(settings.max_inflight_bytes)
         self.cache = CodeCache.of(settings)
+        self.audit = Audit.of(settings)
+        self.counting = Counting.of(settings)
+        self.dictionaries = Dictionaries(settings, self.audit)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to load the artifacts; the service is not ready until that is done."""
         if self.cache is not None:
             await self.cache.start()
+        if self.audit is not None:
+            try:
+                await self.audit.open()
+            except AuditError as error:
+                self.dictionaries.refuse(error)
+                return
+        if self.counting is not None:
+            self.counting.start()
         self._running = asyncio.create_task(self.dictionaries.run(), name="dictionaries")
 
     @property
@@ -60,15 +73,21 @@ class Core:
         with self.dictionaries.find(options.dictionary).in_use() as dictionary:
             telemetry.note(dictionary=dictionary.title)
             start = time.perf_counter()
+            contents = await self._contents(call.items)
             try:
-                async with asyncio.timeout(timeout_s):
-                    answers = await self._answers(dictionary, call, timings, timeout_s)
-            except TimeoutError:
-                metrics.DEADLINES.inc()
-                raise DeadlineError(
-                    f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
-                ) from None
+                answers = await self._in_time(dictionary, call, contents, timings, timeout_s)
+            except OverloadedError:  # turned away unread, and cheaply
+                raise
+            except KoineError as error:
+                await self._record(dictionary, call, contents, [error] * len(call.items), start)
+                raise
+            await self._record(dictionary, call, contents, answers, start)
             timings.total = time.perf_counter() - start
+            if self.counting is not None:
+                request = telemetry.current()
+                client = "" if request is None else request.key_id or ""
+                mode = options.mode
+                self.counting.take(dictionary.counted, mode, contents, answers, client)
         counted = Counter(
             (item.modality, "error" if isinstance(answer, KoineError) else "ok")
             for item, answer in zip(call.items, answers, strict=True)
@@ -77,8 +96,48 @@ class Core:
             metrics.ITEMS.labels(modality, outcome).inc(count)
         return Encoded(dictionary, answers, timings)
 
+    async def _in_time(
+        self,
+        dictionary: Dictionary,
+        call: Call,
+        contents: Sequence[Contents | None],
+        timings: Timings,
+        timeout_s: float,
+    ) -> list[Answer]:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._answers(dictionary, call, contents, timings, timeout_s)
+        except TimeoutError:
+            metrics.DEADLINES.inc()
+            raise DeadlineError(
+                f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
+            ) from None
+
+    async def _record(
+        self,
+        dictionary: Dictionary,
+        call: Call,
+        contents: Sequence[Contents | None],
+        answers: Sequence[Answer],
+        start: float,
+    ) -> None:
+        if self.audit is not None:
+            await self.audit.encoded(
+                dictionary.digest,
+                list(dictionary.encoder.streams),
+                call.options.mode,
+                contents,
+                answers,
+                time.perf_counter() - start,
+            )
+
     async def _answers(
-        self, dictionary: Dictionary, call: Call, timings: Timings, timeout_s: float
+        self,
+        dictionary: Dictionary,
+        call: Call,
+        contents: Sequence[Contents | None],
+        timings: Timings,
+        timeout_s: float,
     ) -> list[Answer]:
         """From the cache, what is there; the rest from the dictionary."""
         items, options = call.items, call.options
@@ -93,14 +152,15 @@ class Core:
             return await compute(range(len(items)))
         dictionary.check_streams(options.streams)
         digest = dictionary.encoder.artifact.digest
-        key = partial(
-            item_key, dictionary_digest=digest, streams=options.streams, mode=options.mode
-        )
-        if sum(len(item.image or b"") for item in items) > INLINE_BYTES:
-            keys = await asyncio.to_thread(lambda: [key(item) for item in items])
-        else:
-            keys = [key(item) for item in items]
+        keys = [item_key(each, digest, options.streams, options.mode) for each in contents]
         return await self.cache.answers(keys, compute)
+
+    async def _contents(self, items: Sequence[Item]) -> list[Contents | None]:
+        if self.cache is None and self.audit is None and self.counting is None:
+            return []
+        if sum(len(item.image or b"") for item in items) > INLINE_BYTES:
+            return await asyncio.to_thread(contents_of_all, items)
+        return contents_of_all(items)
 
     async def close(self) -> None:
         """Finishes what was let in, then ends every thread and task."""
@@ -110,6 +170,10 @@ class Core:
         await self.dictionaries.close()
         if self.cache is not None:
             await self.cache.close()
+        if self.counting is not None:
+            await self.counting.close()
+        if self.audit is not None:
+            await self.audit.close()
 
 
 class ByteBudget:

@@ -12,12 +12,14 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import koine
 from koine.artifact import Artifact, local
+from koine.audit.events import MOST_TEXT, ArtifactEvent
 from koine.errors import ArtifactError, KoineError, NotReadyError, UnknownDictionaryError
 from service import garbage, metrics
+from service.audit import Audit
 from service.dictionary import Dictionary, load
 from service.flow import Pools
 from service.settings import PREFIX, Settings
@@ -38,8 +40,8 @@ class _Seen(NamedTuple):
 class Dictionaries:
     """`load` them, `find` one for each request, `close` them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, audit: Audit | None = None) -> None:
+        self._settings, self._audit = settings, audit
         self._pools = Pools(settings)
         self._served: dict[Path, Dictionary] = {}
         self._seen: dict[Path, _Seen | None] = {}
@@ -53,6 +55,11 @@ class Dictionaries:
                 await asyncio.sleep(self._settings.reload_s)
                 await self._look_again()
 
+    def refuse(self, error: KoineError) -> None:
+        """Nothing is served, for this reason."""
+        log.error("not ready: %s", error)
+        self._reason = f"{error.title}: {error}"
+
     async def _load(self) -> bool:
         start = time.perf_counter()
         loaded: dict[Path, Dictionary] = {}
@@ -62,8 +69,8 @@ class Dictionaries:
                 loaded[path] = await self._loaded(path)
             check_titles([dictionary.title for dictionary in loaded.values()])
         except KoineError as error:
-            log.error("not ready: %s", error)
-            self._reason = f"{error.title}: {error}"
+            self.refuse(error)
+            await self._record("refused", str(error))
             return False
         except Exception:  # the edge of the loading task: nobody awaits it
             log.exception("not ready: loading failed")
@@ -71,6 +78,7 @@ class Dictionaries:
             return False
         for dictionary in loaded.values():
             self._start(dictionary)
+            await self._record("loaded", dictionary.title, dictionary.digest)
         self._served = loaded
         garbage.settle()
         metrics.READY.set(1)
@@ -80,7 +88,7 @@ class Dictionaries:
 
     async def _loaded(self, path: Path) -> Dictionary:
         loaded = await asyncio.to_thread(load, path, self._settings)
-        return Dictionary(loaded, self._settings, self._pools)
+        return Dictionary(loaded, self._settings, self._pools, self._audit)
 
     def _start(self, dictionary: Dictionary) -> None:
         dictionary.start()
@@ -100,6 +108,7 @@ class Dictionaries:
             except KoineError as error:
                 metrics.RELOADS.labels("error").inc()
                 log.error("the new artifact at %s is not served: %s", path, error)
+                await self._record("refused", str(error))
             except Exception:  # the edge of the watching task: it must go on
                 metrics.RELOADS.labels("error").inc()
                 log.exception("the new artifact at %s is not served", path)
@@ -112,15 +121,27 @@ class Dictionaries:
         if new.encoder.artifact.digest == old.encoder.artifact.digest:
             return
         self._start(new)
+        await self._record("loaded", new.title, new.digest)
         self._served[path] = new  # requests that have the old one finish on it
         if old.title != new.title:
             metrics.BUILD.labels(koine.__version__, old.title, old.encoder.provider).set(0)
         metrics.RELOADS.labels("ok").inc()
         seconds = time.perf_counter() - start
         log.info("serving %s instead of %s, loaded in %.1f s", new.title, old.title, seconds)
+        await self._record("unloaded", old.title, old.digest)
         closing = asyncio.create_task(self._close(old))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+    async def _record(
+        self,
+        action: Literal["loaded", "unloaded", "refused"],
+        title: str,
+        digest: str | None = None,
+    ) -> None:
+        if self._audit is not None:
+            event = ArtifactEvent(action=action, dictionary=digest, title=title[:MOST_TEXT])
+            await self._audit.artifact(event)
 
     async def _close(self, old: Dictionary) -> None:
         await old.close()

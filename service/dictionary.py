@@ -22,13 +22,17 @@ from koine.decoders import Decoders
 from koine.encoder import ConceptEncoder
 from koine.errors import InputError
 from koine.exemplars import Exemplars
+from koine.finding import Finder
 from koine.labels import LabelLayer
+from koine.localisation import Localisers
 from koine.manifest import CONCEPTS, DECODERS
 from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs
 from service.admission import Admission
+from service.audit import Audit
 from service.batcher import Batcher
+from service.counting import Served
 from service.flow import Answer, Flow, Plan, Pools, Task
 from service.hardware import cores_of_worker, gpu_of_worker
 from service.jobs import Item
@@ -49,6 +53,7 @@ class Loaded(NamedTuple):
     decoders: Decoders
     exemplars: Exemplars | None
     layer: LabelLayer | None
+    localisers: Localisers
 
 
 def load(path: Path, settings: Settings) -> Loaded:
@@ -70,16 +75,23 @@ def load(path: Path, settings: Settings) -> Loaded:
     layer = None
     if settings.labels is not None:
         layer = LabelLayer(settings.labels, artifact, concepts)
-    return Loaded(encoder, concepts, decoders, exemplars, layer)
+    # one thread, so that it takes no more than that from encoding
+    localisers = Localisers(
+        artifact, [encoder.provider], threads=1, gpu=gpu_of_worker(cuda_devices())
+    )
+    return Loaded(encoder, concepts, decoders, exemplars, layer, localisers)
 
 
 class Dictionary:
     """`start` it in an event loop, `encode`, `close` it."""
 
-    def __init__(self, loaded: Loaded, settings: Settings, pools: Pools) -> None:
-        encoder, concepts, self.decoders, self.exemplars, layer = loaded
+    def __init__(
+        self, loaded: Loaded, settings: Settings, pools: Pools, audit: Audit | None = None
+    ) -> None:
+        encoder, concepts, self.decoders, self.exemplars, layer, self.localisers = loaded
         self.encoder = encoder
-        self.book = LabelBook(self.title, concepts, layer)
+        self.finder, self.lane = Finder(encoder), pools.localising
+        self.book = LabelBook(self.title, concepts, layer, audit)
         self._settings = settings
         self._users = 0
         self._admission = Admission()
@@ -100,6 +112,9 @@ class Dictionary:
         }
         self._batchers[HEADS] = batcher(
             HEADS, partial(jobs.select_batch, encoder=encoder), wait_s=0
+        )
+        self._counted = Served(
+            self.digest, self.title, tuple(encoder.streams), encoder.num_concepts, encoder.k
         )
         self._flow = Flow(encoder, self._batchers, pools, settings)
 
@@ -128,6 +143,11 @@ class Dictionary:
     def labels(self) -> Mapping[int, str]:
         """Labels of the named concepts, by id."""
         return self.book.labelled.labels
+
+    @property
+    def counted(self) -> Served:
+        """What counting its codes needs to know."""
+        return self._counted
 
     @property
     def digest(self) -> str:

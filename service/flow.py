@@ -25,6 +25,7 @@ from service import jobs, metrics, telemetry
 from service.batcher import Batcher
 from service.hardware import cores_of_worker
 from service.jobs import Item, Row, Selection, Source
+from service.lane import Lane
 from service.metrics import HEADS
 from service.places import Places, all_of, each_of, pieces_of
 from service.settings import Settings
@@ -37,19 +38,24 @@ Plan = dict[Source, list[str]] | InputError
 INLINE_CHARS = 4000
 """Texts up to this length together are tokenized in the event loop; a thread would cost more."""
 
+LOCALISING = 16
+"""Requests to localise that may be under way; each holds an image, and takes one thread's time."""
+
 
 class Pools:
-    """The threads that decode images and tokenize texts, for every dictionary."""
+    """The threads that decode images, tokenize texts and localise, for every dictionary."""
 
     def __init__(self, settings: Settings) -> None:
         threads = settings.decode_threads or cores_of_worker(settings.workers)
         self.decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.tokenizing = ThreadPoolExecutor(threads, thread_name_prefix="tokenize")
+        self.localising = Lane("localize", LOCALISING)
 
     def close(self) -> None:
         """Ends the threads; what has not begun never does."""
         for pool in (self.decoding, self.tokenizing):
             pool.shutdown(wait=False, cancel_futures=True)
+        self.localising.close()
 
 
 @dataclass(eq=False, slots=True)

@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 from koine.concepts import Concept
 from koine.errors import ConflictError, KoineError, NoLabelsError
-from koine.labels import Change, Edit, LabelLayer, Labels, Shown
+from koine.labels import Change, Edit, LabelLayer, Labels, Shown, label_event
+from service import telemetry
+from service.audit import Audit
 from service.settings import PREFIX
-from service.telemetry import audit
+from service.telemetry import audit as lines
 
 POLL_S = 1.0
 """How often the layer's file is looked at."""
@@ -41,9 +43,15 @@ class Labelled(NamedTuple):
 class LabelBook:
     """`start` it in an event loop, read what is `labelled`, `change` it, `close` it."""
 
-    def __init__(self, title: str, concepts: Sequence[Concept], layer: LabelLayer | None) -> None:
+    def __init__(
+        self,
+        title: str,
+        concepts: Sequence[Concept],
+        layer: LabelLayer | None,
+        audit: Audit | None = None,
+    ) -> None:
         """Raises `LabelsError`."""
-        self._title, self._artifact, self._layer = title, concepts, layer
+        self._title, self._artifact, self._layer, self._audit = title, concepts, layer, audit
         self._lock = threading.Lock()
         self._following: asyncio.Task[None] | None = None
         self._fault: str | None = None
@@ -80,7 +88,8 @@ class LabelBook:
     async def change(self, edit: Edit, person: str, digest: str) -> Change | None:
         """Makes an edit; None where it changes nothing. The change is an audit event.
 
-        Raises `NoLabelsError` where no layer is kept, and what `LabelLayer.append` raises.
+        Raises `NoLabelsError` where no layer is kept, what `LabelLayer.append` raises, and
+        `AuditError` where the change is made and the audit log cannot say so.
         """
         if self._layer is None:
             raise NoLabelsError(
@@ -98,7 +107,14 @@ class LabelBook:
             return None
         told = changes[0].model_dump(mode="json", exclude={"until"})
         told["changed"] = told.pop("time")  # the record has a time of its own
-        audit.write("label", {"dictionary": self._title, "digest": digest, **told})
+        lines.write("label", {"dictionary": self._title, "digest": digest, **told})
+        if self._audit is not None:
+            request = telemetry.current()
+            event = label_event(changes[0], digest)
+            if request is not None:
+                ids = {"key": request.key_id, "trace": request.trace_id}
+                event = event.model_copy(update=ids)
+            await self._audit.record(event)
         return changes[0]
 
     async def _follow(self) -> None:

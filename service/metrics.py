@@ -25,6 +25,7 @@ OTHER_ROUTE = "other"
 RPC_ROUTES = (
     "/koine.v1.ConceptService/Encode", "/koine.v1.ConceptService/EncodeStream",
     "/koine.v1.ConceptService/Compare", "/koine.v1.ConceptService/Translate",
+    "/koine.v1.ConceptService/Localize",
     "/koine.v1.ConceptService/ListConcepts",
     "/inference.GRPCInferenceService/ModelInfer",
     "/inference.GRPCInferenceService/ModelStreamInfer",
@@ -38,6 +39,8 @@ OUTCOMES = ("ok", "client_error", "overloaded", "error", "cancelled")
 MODALITIES = ("image", "text", "image_text", "activations", "unknown")
 STAGES = ("read", "decode", "queue", "forward", "answer")
 REASONS = ("queue_full", "too_large", "auth", "forbidden", "rate_limit")
+DRIFT_RESULTS = ("counted", "duplicate", "dropped")
+AUDIT_KINDS = ("encode", "label", "artifact", "config", "key")
 CACHE_RESULTS = ("hit", "miss", "error", "bypass")
 CACHE_DROPS = ("queue_full", "too_large", "unavailable", "refused")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24)
@@ -88,6 +91,27 @@ DEPENDENCY_UP = Gauge(
     "koine_dependency_up", "Whether every worker reaches it", ["dependency"],
     multiprocess_mode="livemin",
 )  # fmt: skip
+DRIFT_ITEMS = Counter(
+    "koine_drift_items_total", "Items that were to be counted for drift", ["result"]
+)
+AUDIT_EVENTS = Counter("koine_audit_events_total", "Events given to the audit log", ["kind"])
+AUDIT_DROPPED = Gauge(
+    "koine_audit_dropped_events", "Events lost since the workers started",
+    multiprocess_mode="sum",
+)  # fmt: skip
+AUDIT_BUFFER = Gauge(
+    "koine_audit_buffer_events", "Events that wait for the disk", multiprocess_mode="livesum"
+)
+AUDIT_ENTRIES = Gauge(
+    "koine_audit_entries", "Entries of the workers' logs", multiprocess_mode="livesum"
+)
+AUDIT_SIGNED = Gauge(
+    "koine_audit_signed_entries", "Entries under a signed checkpoint", multiprocess_mode="livesum"
+)
+AUDIT_UNPUBLISHED = Gauge(
+    "koine_audit_publish_failures", "Times that a place for checkpoints could not be reached",
+    multiprocess_mode="sum",
+)  # fmt: skip
 READY = Gauge("koine_ready", "Workers that are ready", multiprocess_mode="livesum")
 BUILD = Gauge(
     "koine_build_info", "Always 1", ["version", "dictionary", "provider"],
@@ -122,6 +146,10 @@ def prepare(queues: Sequence[str]) -> None:
         CACHE_REQUESTS.labels("redis", result)
     for op in ("get", "set"):
         CACHE_SECONDS.labels(op)
+    for result in DRIFT_RESULTS:
+        DRIFT_ITEMS.labels(result)
+    for kind in AUDIT_KINDS:
+        AUDIT_EVENTS.labels(kind)
     for reason in CACHE_DROPS:
         CACHE_DROPPED.labels(reason)
 

@@ -12,7 +12,13 @@ from pydantic.json_schema import models_json_schema
 import koine
 from service.endpoints import ENDPOINTS, Endpoint
 from service.errors import INFERENCE
-from service.schemas import EncodeRequest, InferenceProblem, InferRequest, Problem
+from service.schemas import (
+    EncodeRequest,
+    InferenceProblem,
+    InferRequest,
+    LocalizeRequest,
+    Problem,
+)
 
 ASSETS = str(files("bentoml._internal.server") / "static_content")
 """Swagger UI as BentoML's package carries it."""
@@ -92,6 +98,8 @@ def _responses(endpoint: Endpoint) -> dict[str, Any]:
         content = {"application/json": {"schema": _ref(endpoint.answer)}}
     if endpoint.body is InferRequest:
         content["application/octet-stream"] = {"schema": _BINARY}
+    if endpoint.body is LocalizeRequest:
+        content["image/png"] = {"schema": _BINARY}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if endpoint.cached:
         responses["200"]["headers"] = _ETAG
@@ -118,8 +126,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     if endpoint.query is not None:
         for name, schema in endpoint.query.model_json_schema()["properties"].items():
             parameters.append({"name": name, "in": "query", "required": False, "schema": schema})
-    if endpoint.body is EncodeRequest:
-        parameters += _encode_options()
+    parameters += _options(endpoint.body)
     if endpoint.body is InferRequest:
         parameters.append(_LENGTH)
     if endpoint.guarded:
@@ -143,33 +150,42 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _ref(model)}}
     if model is InferRequest:
         content["application/octet-stream"] = {"schema": _BINARY}
-    if model is EncodeRequest:
-        content["multipart/form-data"] = {"schema": _form()}
+    if model in _OPTIONS:
+        content["multipart/form-data"] = {"schema": _form(model)}
         content["image/*"] = {"schema": _BINARY}
     return content
 
 
-_OPTIONS = ("streams", "mode", "top_k", "encoding", "dictionary")
+_OPTIONS: dict[type[BaseModel] | None, tuple[str, ...]] = {
+    EncodeRequest: ("streams", "mode", "top_k", "encoding", "dictionary"),
+    LocalizeRequest: ("concept", "text", "stream", "dictionary"),
+}
 """Those that can be had without JSON."""
 
 
-def _form() -> dict[str, Any]:
+def _form(model: type[BaseModel]) -> dict[str, Any]:
     text = {"type": "string"}
     image = {"type": "string", "contentMediaType": "image/*"}
-    properties: dict[str, Any] = {
+    properties: dict[str, Any] = dict.fromkeys(_OPTIONS[model], text)
+    if model is LocalizeRequest:
+        return {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": image} | properties,
+        }
+    properties |= {
         "image": {"type": "array", "items": image},
         "text": {"type": "array", "items": text},
-        **dict.fromkeys(_OPTIONS, text),
     }
     return {"type": "object", "properties": properties}
 
 
-def _encode_options() -> list[dict[str, Any]]:
+def _options(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     told = "For raw images and forms; JSON has it in the body."
     return [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"},
          "description": told}
-        for name in _OPTIONS
+        for name in _OPTIONS.get(model, ())
     ]  # fmt: skip
 
 

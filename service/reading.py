@@ -143,12 +143,15 @@ def read_options(given: Mapping[str, str]) -> Options:
 def read_query(given: Mapping[str, str], model: type[B]) -> B:
     """A request's query as `model`. Raises `RequestError`."""
     try:
-        return model.model_validate(_with_numbers(_with_whole_number(given, "limit")))
+        values: dict[str, Any] = dict(given)
+        for name in ("limit", "concept", "window_s"):
+            values = _with_whole_number(values, name)
+        return model.model_validate(_with_numbers(values))
     except ValidationError as error:
         raise RequestError(f"the query is not as expected: {_faults(error)}") from None
 
 
-def _with_whole_number(given: Mapping[str, str], name: str) -> dict[str, Any]:
+def _with_whole_number(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     values: dict[str, Any] = dict(given)
     if (text := given.get(name, "")).isascii() and text.isdigit() and len(text) < 10:
         values[name] = int(text)

@@ -86,6 +86,25 @@ class Settings(BaseSettings):
     """Characters of one text; up to it, what the encoder cannot read is cut off."""
     labels: Path | None = None
     """Directory of label layers, shared by all instances; without one labels cannot be changed."""
+    audit: Path | None = None
+    """Directory of the audit log, in which every worker is a writer of its own; none by default."""
+    audit_policy: Literal["fail_open", "fail_closed"] = "fail_closed"
+    """What happens where an event cannot be kept: nothing is answered that is not on disk, or it is
+    dropped and counted."""
+    audit_key: Path | None = None
+    """PEM file that `python -m koine audit key` makes; without one nothing is signed or removed."""
+    audit_publish: str | None = None
+    """Where signed checkpoints go besides, with commas between: `stdout`, `redis`, files."""
+    audit_retention_days: float = Field(default=183.0, gt=0, le=36_500)
+    """Signed segments whose last entry is older are removed."""
+    drift: bool = True
+    """Whether concepts are counted, so that `/v1/drift` can tell how the traffic changes."""
+    drift_bucket_s: int = Field(default=60, ge=1, le=3600)
+    """Seconds of a bucket, in which equal items count once; the same in every instance."""
+    drift_window_s: int = Field(default=3600, ge=1, le=31_536_000)
+    """Seconds that `/v1/drift` looks back unless it is asked for others."""
+    drift_keep_s: int = Field(default=172_800, ge=60, le=31_536_000)
+    """Seconds that counts are kept."""
     keys_file: Path | None = None
     """File of API keys that `python -m service.access` writes; without one everybody is let in."""
     metrics_auth: bool = False
@@ -135,6 +154,11 @@ class Settings(BaseSettings):
         """Every directory, or place on the hub, in `artifact`."""
         between = rf"{re.escape(os.pathsep)}(?!//)"  # the `:` of hf:// stands between none
         return [part for part in re.split(between, self.artifact or "") if part]
+
+    @property
+    def audit_places(self) -> list[str]:
+        """Every place in `audit_publish`."""
+        return [part.strip() for part in (self.audit_publish or "").split(",") if part.strip()]
 
     @property
     def origins(self) -> list[str]:

@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 from koine.artifact import Artifact
-from tests.tiny import write_tiny
+from tests.service.labelled import labelled
+from tests.tiny import write_localising, write_tiny
 
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """Streams `tiny_a`, `tiny_b` (images), `tiny_text`, `imported` (no backbone); read only."""
     return write_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def localising_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The same, labelled, with a localiser of `tiny_a`; read only."""
+    folder = tmp_path_factory.mktemp("localising")
+    return labelled(write_localising(folder), folder / "labelled")
 
 
 @pytest.fixture(scope="session")

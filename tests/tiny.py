@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from koine.artifact import Artifact, sha256_file
 from koine.streams import EncoderIdentity, ImagePreprocess, StreamSpec, TextPreprocess
-from training.export.artifact import Draft, ReferenceBatch, staged, write_artifact
+from training.export.artifact import Draft, LocaliserDraft, ReferenceBatch, staged, write_artifact
 from training.export.backbone import export_module
 from training.export.head import HeadWeights
 
@@ -142,6 +143,35 @@ def tiny_draft(folder: Path) -> Draft:
         reference=[ReferenceBatch(acts, np.ones((40, len(specs)), bool))],
         metrics={"joint.active_jaccard.mean": 0.75, "independent.active_jaccard.mean": 0.25},
     )
+
+
+class Patches(nn.Module):
+    """`Pixels` before its mean, whose projection splits over patches."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, images_NHWC: torch.Tensor) -> torch.Tensor:
+        pixels = (images_NHWC.float() / 255 - self.pixels.mean) / self.pixels.std
+        patches = self.pixels.patches(pixels.permute(0, 3, 1, 2)).flatten(2)
+        return self.pixels.project(torch.tanh(patches).transpose(1, 2))
+
+
+def write_localising(folder: Path) -> Artifact:
+    """The same with a localiser of `tiny_a`, its images moved twice along each side."""
+    draft = tiny_draft(folder)
+    torch.manual_seed(0)
+    spec = draft.specs["tiny_a"]
+    module = Patches(Pixels(spec, 8))  # of the same seed as the backbone
+
+    def write(path: Path) -> None:
+        export_module(module, spec, path, output="patches")
+
+    localiser = LocaliserDraft(write, side=8, moves=2, stride=8)
+    with staged(folder / "artifact") as stage:
+        write_artifact(stage, replace(draft, localisers={"tiny_a": localiser}))
+    return Artifact.open(folder / "artifact")
 
 
 def write_tiny(folder: Path) -> Artifact:

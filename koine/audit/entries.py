@@ -7,6 +7,7 @@ leaf hash of the line, so that the chain (`previous`) and the tree are over the 
 from __future__ import annotations
 
 import re
+import socket
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
@@ -88,3 +89,9 @@ def event_of(entry: Entry) -> Event:
 def now() -> str:
     """The time as entries have it: UTC to the microsecond."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def node_name() -> str:
+    """This machine or pod, as the first part of a writer's name."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:48].lstrip("_.-")
+    return name or "node"

@@ -12,7 +12,8 @@ from koine.types import Mode
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256, as hex."""
-Text = Annotated[str, StringConstraints(max_length=1024)]
+MOST_TEXT = 1024
+Text = Annotated[str, StringConstraints(max_length=MOST_TEXT)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}$")]
 """ASCII, so that keys sort alike everywhere."""
 StreamName = Annotated[str, StringConstraints(pattern=f"^{STREAM_NAME.pattern}$")]
@@ -60,6 +61,8 @@ class LabelEvent(Spec):
     before: Text | None
     after: Text | None
     status: Literal["unnamed", "proposed", "verified", "rejected", "renamed"]
+    person: Text
+    """Who made the change, as the label layer has it."""
     key: Name | None = None
     trace: TraceId | None = None
 
@@ -69,7 +72,7 @@ class ArtifactEvent(Spec):
 
     kind: Literal["artifact"] = "artifact"
     action: Literal["loaded", "unloaded", "refused"]
-    dictionary: Digest | None
+    dictionary: Digest | None = None
     """None where the artifact could not be read."""
     title: Text
     """`name@version`, or the reason for which it was refused."""

@@ -66,7 +66,7 @@ def reproduce(entry: Entry, inputs: list[Path], artifact: Artifact) -> list[Repr
     event = event_of(entry)
     if not isinstance(event, EncodeEvent):
         raise RequestError(f"entry {entry.sequence} is of kind {event.kind}, not `encode`")
-    if event.outcome != "ok":
+    if event.outcome != "ok" or not event.codes:
         raise RequestError(f"entry {entry.sequence} has no codes: its outcome is {event.outcome}")
     if artifact.digest != event.dictionary:
         raise RequestError(

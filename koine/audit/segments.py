@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from koine.audit.canonical import canonical, parsed
 from koine.audit.entries import FORMAT
 from koine.audit.merkle import ZERO, Frontier
-from koine.errors import AuditError, RequestError
+from koine.errors import AuditError, RequestError, WriterBusyError
 
 SUFFIX = ".jsonl"
 LOCK = "lock"
@@ -126,14 +126,14 @@ def lines(file: BinaryIO) -> Iterator[Line]:
 def lock_writer(folder: Path) -> int:
     """Makes this process the folder's only writer; the descriptor to close in the end.
 
-    Raises `AuditError` where another process is.
+    Raises `WriterBusyError` where another process is.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise AuditError(
+        raise WriterBusyError(
             f"{folder} is being written by another process; give each writer a name of its own"
         ) from None
     return descriptor

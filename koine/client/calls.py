@@ -114,6 +114,17 @@ class UpdateConcept:
     dictionary: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Localize:
+    """Where in an image a concept lies."""
+
+    image: bytes
+    concept: int | None = None
+    text: str | None = None
+    stream: str | None = None
+    dictionary: str | None = None
+
+
 class GetInfo(NamedTuple):
     """A dictionary and the limits."""
 
@@ -126,7 +137,7 @@ class GetReady(NamedTuple):
 
 ItemsCall = Encode | Compare | Translate
 CardCall = GetConcept | UpdateConcept
-Call = ItemsCall | CardCall | Concepts | GetInfo | GetReady
+Call = ItemsCall | CardCall | Concepts | Localize | GetInfo | GetReady
 
 
 class Part(NamedTuple):

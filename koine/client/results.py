@@ -215,6 +215,29 @@ class Translated:
     timings: Timings = Timings()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Localized:
+    """Where in an image a concept lies."""
+
+    dictionary: str
+    concept: Concept
+    by: str
+    """How it was found: `id`, `label` or `text_stream`."""
+    score: float | None
+    """By text stream, its value in the text's code; by label, the share of the text's words."""
+    matches: tuple[Concept, ...]
+    """The strongest concepts of a text's code, with `value`; only by text stream."""
+    stream: str
+    heat_GG: Float32[np.ndarray, "G G"]
+    """Parts of the pre-code by patch, rows from the top."""
+    box: tuple[float, float, float, float]
+    """What the patches cover: left, top, right, bottom in pixels of the upright image."""
+    size: tuple[int, int]
+    """Width and height of the upright image."""
+    overlay: bytes
+    """The image under its heat, a PNG file."""
+
+
 class ConceptPage(NamedTuple):
     """Some of a dictionary's concepts."""
 

@@ -20,6 +20,7 @@ from koine.client.calls import (
     GetConcept,
     GetInfo,
     ItemsCall,
+    Localize,
     Part,
     Seconds,
     Translate,
@@ -27,7 +28,7 @@ from koine.client.calls import (
 )
 from koine.client.config import ClientOptions, read_config
 from koine.client.engine import Engine, collect, dictionary_of, encode_call
-from koine.client.inputs import ImageSource, Input, activation_items, images, texts
+from koine.client.inputs import ImageSource, Input, activation_items, image_bytes, images, texts
 from koine.client.results import (
     Compared,
     Concept,
@@ -36,6 +37,7 @@ from koine.client.results import (
     Encoded,
     EncodedItem,
     Info,
+    Localized,
     Translated,
 )
 from koine.client.retry import Deadline, Steps, Wait
@@ -148,6 +150,29 @@ class Client:
         """What the encoder of stream `to` would have computed for each input."""
         part = self._all(Translate(to=to, dictionary=dictionary), inputs, timeout)
         return Translated(dictionary_of(part.results), part.results, part.timings)
+
+    def localize(
+        self,
+        image: ImageSource,
+        *,
+        concept: int | None = None,
+        text: str | None = None,
+        stream: str | None = None,
+        dictionary: str | None = None,
+        timeout: Seconds | None = None,
+    ) -> Localized:
+        """Where in an image a concept lies, given its id or a text.
+
+        Raises `RequestError` for both or neither, `UnknownConceptError` where none fits.
+        """
+        call = Localize(
+            image=image_bytes(image),
+            concept=concept,
+            text=text,
+            stream=stream,
+            dictionary=dictionary,
+        )
+        return self._one(call, timeout)
 
     def concepts(
         self,

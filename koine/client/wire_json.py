@@ -22,6 +22,7 @@ from koine.client.calls import (
     GetInfo,
     GetReady,
     ItemsCall,
+    Localize,
     Part,
     Prepared,
     Translate,
@@ -38,6 +39,7 @@ from koine.client.results import (
     Info,
     ItemError,
     LabelChange,
+    Localized,
     Pair,
     StreamCodes,
     StreamInfo,
@@ -96,6 +98,8 @@ class JsonWire:
             return HttpRequest("GET", "/v1/info", _given({"dictionary": call.dictionary}))
         if isinstance(call, GetReady):
             return HttpRequest("GET", "/readyz", {})
+        if isinstance(call, Localize):
+            return HttpRequest("POST", "/v1/localize", {}, _json(_localize_fields(call)))
         path = {Encode: "/v1/encode", Compare: "/v1/compare", Translate: "/v1/translate"}
         options = _json(_options(call))[1:]  # the items are objects already
         items = b",".join(item.content for item in call.items)
@@ -119,6 +123,13 @@ class JsonWire:
                     "URL, and what stands between client and service"
                 )
             )
+
+
+def _localize_fields(call: Localize) -> dict[str, Any]:
+    fields: dict[str, Any] = {"image": base64.b64encode(call.image).decode()}
+    fields |= {"concept": call.concept, "text": call.text}
+    fields |= {"stream": call.stream, "dictionary": call.dictionary}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _card_request(call: GetConcept | UpdateConcept) -> HttpRequest:
@@ -189,6 +200,8 @@ def _result(call: Call, headers: Mapping[str, str], answer: Any) -> Any:
         return card_of(answer)
     if isinstance(call, Concepts):
         return ConceptPage(tuple(map(_concept, answer["concepts"])), answer["next"])
+    if isinstance(call, Localize):
+        return _localized(answer)
     results: list[Any] = answer["results"]
     if len(results) != len(call.items):
         raise ValueError(f"{len(results)} results for {len(call.items)} items")
@@ -278,6 +291,27 @@ def card_of(told: Any) -> ConceptCard:
         nearest=tuple(map(_concept, told.get("nearest", ()))),
         exemplars=tuple(told.get("exemplars", ())),
         history=tuple(map(_change, told.get("history", ()))),
+    )
+
+
+def _localized(answer: Any) -> Localized:
+    resolved, grid = answer["resolved"], answer["grid"]
+    left, top, right, bottom = map(float, grid["box"])
+    matches = tuple(
+        Concept(id=int(match["concept"]), label=match["label"], value=float(match["score"]))
+        for match in resolved["matches"]
+    )
+    return Localized(
+        dictionary=answer["dictionary"],
+        concept=_concept(answer["concept"]),
+        by=resolved["by"],
+        score=_optional(resolved["score"]),
+        matches=matches,
+        stream=answer["stream"],
+        heat_GG=np.asarray(grid["heat"], np.float32),
+        box=(left, top, right, bottom),
+        size=(int(answer["width"]), int(answer["height"])),
+        overlay=base64.b64decode(answer["overlay"], validate=True),
     )
 
 

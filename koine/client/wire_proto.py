@@ -17,6 +17,7 @@ from koine.client.calls import (
     Concepts,
     Encode,
     GetConcept,
+    Localize,
     Part,
     Prepared,
     Translate,
@@ -30,6 +31,7 @@ from koine.client.results import (
     ConceptPage,
     EncodedItem,
     ItemError,
+    Localized,
     Pair,
     StreamCodes,
     Timings,
@@ -99,6 +101,15 @@ class ProtoWire:
                 dictionary=call.dictionary,
             )
             return "UpdateConcept", message
+        if isinstance(call, Localize):
+            message = pb.LocalizeRequest(
+                image=call.image,
+                concept=call.concept,
+                text=call.text,
+                stream=call.stream,
+                dictionary=call.dictionary,
+            )
+            return "Localize", message
         if isinstance(call, Encode):
             message = pb.EncodeRequest(
                 inputs=[item.content for item in call.items],
@@ -129,6 +140,8 @@ class ProtoWire:
         if isinstance(call, GetConcept | UpdateConcept):
             told = MessageToDict(message, preserving_proto_field_name=True)
             return card_of({"id": 0, "revision": 0, **told})  # zeros are left out
+        if isinstance(call, Localize):
+            return _localized(message)
         assert isinstance(call, Encode | Compare | Translate)
         if isinstance(call, Encode) and message.HasField("error"):
             error = message.error
@@ -159,6 +172,27 @@ def refusal(code: str, details: str, trailers: Mapping[str, str]) -> Failure:
         # gRPC's own limit of messages has the code of an overload, and waiting never helps
         type_, retry = "urn:koine:error:too-large", False
     return Failure(error_of(type_, details, after_s, _KINDS.get(code, ClientError)), retry, after_s)
+
+
+def _localized(message: Any) -> Localized:
+    resolved, grid = message.resolved, message.grid
+    left, top, right, bottom = grid.box
+    matches = tuple(
+        Concept(id=match.concept, label=_optional(match, "label"), value=match.score)
+        for match in resolved.matches
+    )
+    return Localized(
+        dictionary=message.dictionary,
+        concept=_concept(message.concept),
+        by=resolved.by,
+        score=_optional(resolved, "score"),
+        matches=matches,
+        stream=message.stream,
+        heat_GG=np.asarray(grid.heat, np.float32).reshape(grid.side, grid.side),
+        box=(left, top, right, bottom),
+        size=(message.width, message.height),
+        overlay=message.overlay,
+    )
 
 
 def _item(call: Call, id_: str, result: Any, title: str | None) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from koine.drift.tails import student_quantile, student_tail
 
@@ -38,13 +38,20 @@ class MeanCounts:
         known_N = np.isfinite(values_N)
         _, place_N, n_B = np.unique(block_N[known_N], return_inverse=True, return_counts=True)
         s_B = np.bincount(place_N, values_N[known_N].astype(np.float64), minlength=len(n_B))
+        return cls.of_blocks(n_B, s_B.astype(np.float64))  # of nothing, bincount counts
+
+    @classmethod
+    def of_blocks(
+        cls, items_B: Int64[np.ndarray, "B"], sums_B: Float64[np.ndarray, "B"]
+    ) -> MeanCounts:
+        """Sums of whole blocks of so many items."""
         return cls(
-            int(n_B.sum()),
-            len(n_B),
-            int((n_B**2).sum()),
-            float(s_B.sum()),
-            float((s_B**2).sum()),
-            float((s_B * n_B).sum()),
+            int(items_B.sum()),
+            len(items_B),
+            int((items_B**2).sum()),
+            float(sums_B.sum()),
+            float((sums_B**2).sum()),
+            float((sums_B * items_B).sum()),
         )
 
     def __add__(self, other: MeanCounts) -> MeanCounts:

@@ -25,17 +25,22 @@ def as_text(found: Comparison, labels: Mapping[int, str], most: int) -> str:
 
 
 def as_json(found: Comparison, labels: Mapping[int, str]) -> str:
-    """All that was found; numbers that are none, or endless, are null."""
+    """All that was found, as a file."""
+    report = as_dict(found, labels)
+    return json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_dict(found: Comparison, labels: Mapping[int, str]) -> dict[str, Any]:
+    """All that was found; numbers that are none, or endless, are None."""
     streams = {name: _verdict_json(verdict, labels) for name, verdict in found.streams.items()}
     agreement = {pair: _clean(one._asdict()) for pair, one in found.agreement.items()}
-    report = {
+    return {
         "schema": SCHEMA,
         "where": found.where,
         "only": found.only,
         "streams": streams,
         "agreement": agreement,
     }
-    return json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _lines(found: Comparison, labels: Mapping[int, str], most: int) -> Iterator[str]:

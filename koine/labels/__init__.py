@@ -5,6 +5,7 @@ stand in a file of their own (`layer.py`), which `python -m koine labels` and th
 """
 
 from koine.labels.changes import Change, Edit, Shown, State
+from koine.labels.events import label_event
 from koine.labels.layer import LabelLayer, Labels
 
-__all__ = ["Change", "Edit", "LabelLayer", "Labels", "Shown", "State"]
+__all__ = ["Change", "Edit", "LabelLayer", "Labels", "Shown", "State", "label_event"]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from koine.artifact import Artifact
+from koine.audit.entries import node_name
+from koine.audit.log import AuditLog
+from koine.audit.signing import read_signing_key
 from koine.concepts import Concept, read_concepts
-from koine.labels.changes import Change, State, stamp
+from koine.labels.changes import Change, Edit, State, stamp
+from koine.labels.events import label_event
 from koine.labels.layer import LabelLayer
 from koine.labels.table import read_table, write_table
 from koine.manifest import CONCEPTS
@@ -35,6 +39,10 @@ def add_labels(commands: Any, command: Command) -> None:
     importing.add_argument("table", type=Path, metavar="FILE.csv", help="what `export` wrote")
     importing.add_argument("--by", required=True, metavar="NAME", help="who made the changes")
     importing.add_argument("--dry-run", action="store_true", help="show them, change nothing")
+    importing.add_argument(
+        "--audit", type=Path, metavar="DIR", help="audit log to record them in (KOINE_AUDIT)"
+    )
+    importing.add_argument("--audit-key", type=Path, help="PEM file that signs it")
     showing = command(actions, "log", show_log, "print every change, oldest first")
     showing.add_argument("--concept", type=int, help="of this concept only")
     for action in (exporting, importing, showing):
@@ -60,8 +68,12 @@ def import_table(args: argparse.Namespace) -> int:
     """What was edited in a table to the layer."""
     opened = _open(args)
     edits = read_table(args.table, opened.artifact.digest, opened.layer, args.by)
-    make = opened.layer.check if args.dry_run else opened.layer.append
-    changes = make(edits, person=args.by)
+    if args.dry_run:
+        changes = opened.layer.check(edits, person=args.by)
+    elif args.audit is None:
+        changes = opened.layer.append(edits, person=args.by)
+    else:
+        changes = _recorded(args, opened, edits)
     for change in changes:
         print(_line(change))
     what = "would be applied, nothing was changed" if args.dry_run else "applied"
@@ -90,6 +102,19 @@ def _open(args: argparse.Namespace) -> _Opened:
     if args.labels.parent.is_dir():
         args.labels.mkdir(exist_ok=True)
     return _Opened(artifact, concepts, LabelLayer(args.labels, artifact, concepts))
+
+
+def _recorded(args: argparse.Namespace, opened: _Opened, edits: Sequence[Edit]) -> list[Change]:
+    """Applies the edits with the audit log open: one that cannot be written changes nothing."""
+    signer = None if args.audit_key is None else read_signing_key(args.audit_key)
+    with AuditLog(args.audit, f"labels-{node_name()}", signer=signer) as audit:
+        changes = opened.layer.append(edits, person=args.by)
+        events = [label_event(change, opened.artifact.digest) for change in changes]
+        for start in range(0, len(events), audit.config.buffer_events):
+            part = events[start : start + audit.config.buffer_events]
+            for receipt in [audit.submit(event) for event in part]:
+                receipt.result()
+    return changes
 
 
 def _line(change: Change) -> str:

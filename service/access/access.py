@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +50,8 @@ class Access:
         self._keys: dict[str, Key] = {}
         self._buckets: dict[str, _Buckets] = {}
         self._polling: asyncio.Task[None] | None = None
+        self.followers: set[Callable[[Mapping[str, Key], Mapping[str, Key]], None]] = set()
+        """Called with the keys of before and of now, by hash, when they change."""
         self._fault: str | None = None
         if keys_file is not None:
             self._stamp = stamp_of(keys_file)
@@ -201,6 +203,8 @@ class Access:
         return key
 
     def _take_over(self, keys: dict[str, Key]) -> None:
+        for follower in self.followers:
+            follower(self._keys, keys)
         now = self._clock()
         self._buckets = {
             key.id: _Buckets(

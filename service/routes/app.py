@@ -27,10 +27,12 @@ from service.lame_duck import LAME_DUCK, LeaveInOrder
 from service.observe import CLIENT_GONE, Observe
 from service.routes.compare import compare
 from service.routes.concepts import concepts, exemplar, one_concept
+from service.routes.drift import drift
 from service.routes.embeddings import embeddings
 from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
 from service.routes.info import info
+from service.routes.localise import localise
 from service.routes.probes import (
     livez,
     readyz,
@@ -57,6 +59,8 @@ def create_app(settings: Settings) -> Starlette:
             await access.start()
             core = app.state.core = Core(settings)
             await core.start()
+            if core.audit is not None:
+                access.followers.add(core.audit.keys_changed)
             try:
                 credentials = server_credentials(settings)
                 async with rpc_serving(
@@ -65,6 +69,7 @@ def create_app(settings: Settings) -> Starlette:
                     with LAME_DUCK.after_sigterm(settings.lame_duck_s):
                         yield
             finally:
+                access.followers.clear()
                 await core.close()
                 await access.close()
 
@@ -97,10 +102,12 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/embeddings", embeddings, methods=["POST"]),
         Route("/v1/compare", compare, methods=["POST"]),
         Route("/v1/translate", translate, methods=["POST"]),
+        Route("/v1/localize", localise, methods=["POST"]),
         Route("/v1/concepts", concepts),
         Route("/v1/concepts/{id}", one_concept, methods=["GET", "PATCH"]),
         Route("/v1/concepts/{id}/exemplars/{n}", exemplar),
         Route("/v1/info", info),
+        Route("/v1/drift", drift),
         *INFERENCE,
         Route("/livez", livez),
         Route("/healthz", livez),

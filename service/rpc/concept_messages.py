@@ -1,4 +1,4 @@
-"""Concepts, comparisons and translations as koine.v1's messages; computes none of them."""
+"""Concepts, comparisons, translations and heat as koine.v1's messages; computes none of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from koine.concepts import Concept
 from koine.errors import KoineError, RequestError
+from koine.finding import Found
 from koine.proto.koine.v1 import concepts_pb2 as pb
 from service.call import Encoded
 from service.compare import Compared, Pair, Valued
 from service.concepts import Page
+from service.localise import Shown
 from service.rpc.status import error_message
 from service.translate import Translations
 
@@ -77,6 +79,34 @@ def translate_response(translations: Translations, ids: Sequence[str]) -> pb.Tra
             if expected_fvu is not None:
                 from_[name].expected_fvu = expected_fvu
     return response
+
+
+def localize_response(shown: Shown) -> pb.LocalizeResponse:
+    """A concept's heat, and how the concept was found."""
+    width, height = shown.size
+    grid_GG = shown.localised.grid_GG
+    return pb.LocalizeResponse(
+        dictionary=shown.dictionary.title,
+        concept=_concept(shown.concept),
+        resolved=_resolved(shown.found),
+        stream=shown.stream,
+        width=width,
+        height=height,
+        grid=pb.Grid(side=len(grid_GG), heat=grid_GG.ravel().tolist(), box=shown.localised.box),
+        overlay=shown.overlay,
+    )
+
+
+def _resolved(found: Found | None) -> pb.Resolved:
+    if found is None:
+        return pb.Resolved(by="id")
+    matches = [
+        pb.Match(concept=match.concept.id, label=match.concept.label, score=match.score)
+        for match in found.matches
+    ]
+    return pb.Resolved(
+        by=found.by, score=found.score, stream=found.stream, floor=found.floor, matches=matches
+    )
 
 
 def concepts_response(dictionary: str, page: Page) -> pb.ListConceptsResponse:

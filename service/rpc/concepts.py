@@ -18,11 +18,13 @@ from service.compare import compare, encode_to_compare
 from service.concepts import concept_at, find_concepts
 from service.core import Core
 from service.jobs import Item
+from service.localise import Wanted, check_wanted, localise
 from service.rpc.card_messages import card_message, read_edit, read_query
 from service.rpc.concept_messages import (
     checked_streams,
     compare_response,
     concepts_response,
+    localize_response,
     translate_response,
 )
 from service.rpc.edge import TIMINGS_TRAILER, Edge, Handler, Rpc
@@ -53,6 +55,7 @@ def methods(core: Core, edge: Edge) -> dict[str, Handler]:
         "Translate": edge.unary(
             route + "Translate", pb.TranslateRequest, concepts.translate, "encode"
         ),
+        "Localize": edge.unary(route + "Localize", pb.LocalizeRequest, concepts.localise, "encode"),
         "ListConcepts": edge.unary(
             route + "ListConcepts", pb.ListConceptsRequest, concepts.list_concepts, "read"
         ),
@@ -126,6 +129,19 @@ class Concepts:
             timeout_s=rpc.timeout_s,
         )
         return translate_response(translated, [item.id for item in items])
+
+    async def localise(self, request: pb.LocalizeRequest, rpc: Rpc) -> pb.LocalizeResponse:
+        """Where in the image the concept lies."""
+        wanted = Wanted(
+            image=request.image,
+            concept=request.concept if request.HasField("concept") else None,
+            text=_given(request, "text"),
+            stream=_given(request, "stream"),
+            dictionary=_given(request, "dictionary"),
+        )
+        check_wanted(wanted, self._core.settings.max_text_chars)
+        rpc.spend(1)
+        return localize_response(await localise(self._core, wanted, rpc.timeout_s))
 
     async def list_concepts(
         self, request: pb.ListConceptsRequest, rpc: Rpc

@@ -11,6 +11,7 @@ from service.schemas.concepts import (
     ConceptsResponse,
     DictionaryQuery,
 )
+from service.schemas.drift import DriftQuery, DriftResponse
 from service.schemas.embeddings import EmbeddingsEnvelope, EmbeddingsRequest, EmbeddingsResponse
 from service.schemas.encode import EncodeEnvelope, EncodeRequest, EncodeResponse, Encoding, Options
 from service.schemas.inference import (
@@ -25,6 +26,7 @@ from service.schemas.inference import (
 )
 from service.schemas.info import Health, InfoResponse, Limits, StreamInfo
 from service.schemas.items import BASE64, NUMBERS, Body, InputItem
+from service.schemas.localise import LocalizeOptions, LocalizeRequest, LocalizeResponse
 from service.schemas.problem import InferenceProblem, ItemError, Problem
 from service.schemas.translate import TranslateEnvelope, TranslateRequest, TranslateResponse
 
@@ -41,6 +43,8 @@ __all__ = [
     "ConceptsQuery",
     "ConceptsResponse",
     "DictionaryQuery",
+    "DriftQuery",
+    "DriftResponse",
     "EmbeddingsEnvelope",
     "EmbeddingsRequest",
     "EmbeddingsResponse",
@@ -56,6 +60,9 @@ __all__ = [
     "InputItem",
     "ItemError",
     "Limits",
+    "LocalizeOptions",
+    "LocalizeRequest",
+    "LocalizeResponse",
     "ModelConfig",
     "ModelMetadata",
     "ModelReady",

@@ -44,6 +44,8 @@ class RequestContext:
     """`name@version`."""
     key: str | None = None
     """Name of the API key; never the key."""
+    key_id: str | None = None
+    """Its id, where there are keys."""
     timings: Timings | None = None
     span_context: SpanContext | None = None
     trace: Trace | None = None
@@ -89,6 +91,7 @@ def note(
     items: int | None = None,
     dictionary: str | None = None,
     key: str | None = None,
+    key_id: str | None = None,
     timings: Timings | None = None,
 ) -> None:
     """Adds what has become known to the current request; outside of one it does nothing."""
@@ -101,6 +104,8 @@ def note(
         request.dictionary = dictionary
     if key is not None:
         request.key = key
+    if key_id is not None:
+        request.key_id = key_id
     if timings is not None:
         request.timings = timings
 

@@ -1,10 +1,15 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from koine.errors import UnknownConceptError
+from koine.artifact import Artifact
+from koine.errors import ArtifactError, UnknownConceptError
 from koine.localisation import (
     MAX_SIDE,
+    Localisers,
     check_concept,
     colours,
     normalised,
@@ -12,6 +17,8 @@ from koine.localisation import (
     shown_size,
     spread,
 )
+from koine.manifest import Localiser
+from koine.sessions import CPU
 from koine.streams import ImagePreprocess
 
 
@@ -78,6 +85,25 @@ def test_the_overlay_has_the_size_of_the_heat_and_colours_only_the_crop() -> Non
     assert painted.shape == (100, 200, 3)
     assert (np.ptp(painted[:, :40].astype(int), axis=2) == 0).all()
     assert (np.ptp(painted[:, 60:140].astype(int), axis=2) > 0).all()
+
+
+def test_a_graph_that_was_changed_since_is_not_loaded(
+    localising_artifact: Artifact, tmp_path: Path
+) -> None:
+    folder = tmp_path / "artifact"
+    shutil.copytree(localising_artifact.path, folder)
+    localisers = Localisers(Artifact.open(folder), [CPU])
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    with (folder / "localisers" / "tiny_a.onnx").open("r+b") as file:
+        file.write(b"another")
+    with pytest.raises(ArtifactError, match="was changed"):
+        localisers.patches("tiny_a", images)
+
+
+@pytest.mark.parametrize(("side", "moves", "stride"), [(8, 3, 8), (8, 2, 0), (8, 8, 4)])
+def test_moves_that_fit_no_map_are_refused(side: int, moves: int, stride: int) -> None:
+    with pytest.raises(ValueError, match="moves fit no map"):
+        Localiser(graph="a.onnx", side=side, moves=moves, stride=stride)
 
 
 @pytest.mark.parametrize("concept", [-1, 64])

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from koine.artifact import Artifact
 from tests.service.access.keyring import add
 from tests.service.conftest import serving
+from tests.service.inputs import b64, png
 from tests.service.test_encode import IMPORTED
 from tests.service.test_unhappy_requests import problem_of
 
@@ -34,7 +35,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     secrets = {
         url: add(path, f"key{n}", "encode", items_per_minute=6) for n, url in enumerate(REQUESTS)
     }
-    return {"file": str(path), "reader": add(path, "reader", "read"), **secrets}
+    more = {"localiser": add(path, "localiser", "encode", items_per_minute=6)}
+    more["reader"] = add(path, "reader", "read")
+    return {"file": str(path), **more, **secrets}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,16 @@ def test_items_are_spent(closed: TestClient, keys: dict[str, str], url: str) -> 
     assert answers[0].status_code == 200, answers[0].text
     assert answers[-1].status_code == 429
     assert "6 items a minute" in answers[-1].json()["detail"]
+
+
+def test_localising_spends_an_item(closed: TestClient, keys: dict[str, str]) -> None:
+    body = {"image": b64(png(1)), "concept": 5}
+    headers = {"authorization": f"Bearer {keys['localiser']}"}
+    answers = [closed.post("/v1/localize", json=body, headers=headers) for _ in range(8)]
+    assert answers[0].status_code == 400  # the dictionary has no localiser, as the detail says
+    assert answers[-1].status_code == 429
+    headers = {"authorization": f"Bearer {keys['reader']}"}
+    assert closed.post("/v1/localize", json=body, headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("url", REQUESTS)

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     _command("evaluate", str(fitted))
     artifact = out / "artifact"
     if not artifact.exists():
-        _command("export", str(fitted), "--name", "demo", "--out", str(artifact))
+        _command("export", str(fitted), "--localisers", "--name", "demo", "--out", str(artifact))
     _join(corpus, fitted, out)
     # once more: only now is there an artifact whose costs the page can state
     page = ("--artifact", str(artifact), "--data", str(corpus))

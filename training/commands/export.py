@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--localisers",
         action="store_true",
-        help="also graphs that say where in an image a concept lies; takes minutes",
+        help="also graphs that say where in an image a concept lies: a second copy of the weights",
     )
     add_precision(parser)
 
@@ -46,7 +46,10 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         "for int8, .99 for fp16",
     )
     parser.add_argument(
-        "--calibration", choices=CALIBRATIONS, default="minmax", help="of int8 activations' ranges"
+        "--calibration",
+        choices=CALIBRATIONS,
+        default="percentile",
+        help="of int8 ranges of convolutions' activations; default: percentile",
     )
     parser.add_argument("--data", type=Path, help="folder that `extract` read; for fp16 and int8")
     parser.add_argument("--source", choices=SOURCES, help="how it is laid out, if not as usual")

@@ -10,8 +10,9 @@ import numpy as np
 
 from koine.artifact import Artifact
 from koine.concepts import read_concepts
+from koine.encoder import ConceptEncoder
 from koine.errors import RequestError
-from koine.finding import find_concept
+from koine.finding import Finder, Found
 from koine.images import decode_image, preprocess_image
 from koine.localisation import Localisers, check_concept, overlay
 from koine.manifest import CONCEPTS
@@ -65,40 +66,36 @@ def _score(args: argparse.Namespace) -> None:
 def _localise(args: argparse.Namespace) -> None:
     """Write `overlay.png`, `heat.npy` and `localised.json`, and say where it is hottest."""
     artifact = Artifact.open(args.place)
-    localisers = Localisers(artifact.path, artifact.manifest, [CPU])
-    stream = args.stream or _first(localisers)
+    localisers = Localisers(artifact, [CPU])
+    stream = localisers.choose(args.stream)
     spec = localisers.spec(stream)
     concepts = read_concepts(artifact.file(CONCEPTS))
+    found: Found | None = None
     if args.text is not None:
-        concept = find_concept(args.text, concepts, stream)
+        finder = Finder(ConceptEncoder(artifact, providers=[CPU]))
+        found = finder.find(args.text, concepts, stream)
+        concept = found.concept
     else:
         check_concept(args.concept, len(concepts))
         concept = concepts[args.concept]
     image = decode_image(args.image.read_bytes())
     patches_NPD = localisers.patches(stream, preprocess_image(image, spec)[None])
-    found = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
+    shown = localisers.localise(stream, patches_NPD[0], concept.id, image.size)
     args.out.mkdir(parents=True, exist_ok=True)
-    overlay(image, found.heat_HW).save(args.out / "overlay.png")
-    np.save(args.out / "heat.npy", found.heat_HW)
-    height, width = found.heat_HW.shape
+    overlay(image, shown.heat_HW).save(args.out / "overlay.png")
+    np.save(args.out / "heat.npy", shown.heat_HW)
+    height, width = shown.heat_HW.shape
     facts = {
         "dictionary": artifact.manifest.title,
         "concept": {"id": concept.id, "label": concept.label, "status": concept.status},
+        "by": "id" if found is None else found.by,
+        "score": None if found is None else found.score,
         "stream": stream,
         "height": height,
         "width": width,
-        "grid": found.grid_GG.tolist(),
+        "grid": shown.grid_GG.tolist(),
     }
     (args.out / "localised.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    row, column = np.unravel_index(int(np.nanargmax(found.heat_HW)), found.heat_HW.shape)
+    row, column = np.unravel_index(int(np.nanargmax(shown.heat_HW)), shown.heat_HW.shape)
     name = concept.label or f"concept {concept.id}"
     print(f"{name} in {stream}: hottest at x {column}, y {row} of {width}×{height}; {args.out}")
-
-
-def _first(localisers: Localisers) -> str:
-    if not localisers.streams:
-        raise RequestError(
-            "no stream of this artifact can be localised in: it has no localiser; export again "
-            "from encoders whose pooling splits over patches"
-        )
-    return localisers.streams[0]

@@ -37,6 +37,8 @@ class LocaliserDraft(NamedTuple):
 
     write: WriteBackbone
     side: int
+    moves: int
+    stride: int
 
 
 class ReferenceBatch(NamedTuple):
@@ -189,10 +191,10 @@ def _write_stream(folder: Path, draft: Draft, name: str) -> m.ArtifactStream:
 def _write_localiser(folder: Path, draft: Draft, name: str) -> m.Localiser | None:
     if name not in draft.localisers:
         return None
-    write, side = draft.localisers[name]
+    one = draft.localisers[name]
     graph = f"localisers/{name}.onnx"
-    write(folder / graph)
-    return m.Localiser(graph=graph, side=side)
+    one.write(folder / graph)
+    return m.Localiser(graph=graph, side=one.side, moves=one.moves, stride=one.stride)
 
 
 def _write_directions(path: Path, draft: Draft) -> None:

@@ -49,6 +49,7 @@ def localisable(
         for name, encoder in encoders.items():
             module = patch_module(encoder)
             if module is None:
+                log.warning("stream `%s` has no localiser: %s", name, why_not(encoder))
                 continue
             path = Path(folder) / f"{name}.onnx"
             try:
@@ -56,9 +57,23 @@ def localisable(
             except ExportError as error:
                 log.warning("stream `%s` cannot be localised: %s", name, error)
                 continue
-            draft = LocaliserDraft(partial(copy_onnx, path), module.side)
+            draft = LocaliserDraft(
+                partial(copy_onnx, path), module.side, module.moves, module.stride
+            )
             found[name] = Localisable(module, encoder, draft)
         yield found
+
+
+def why_not(encoder: Encoder) -> str:
+    """Why an encoder's activations do not split over patches."""
+    if encoder.modality != "image":
+        return f"it reads {encoder.modality}s"
+    if encoder.module is None:
+        return "it is an ONNX file, whose pooling cannot be taken apart"
+    return (
+        f"its pooling ({encoder.identity.pooling}) does not split over patches; average pools and "
+        "open_clip's ResNet attention pool do"
+    )
 
 
 def check_localisers(artifact: Artifact, found: Mapping[str, Localisable]) -> list[Parity]:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from koine.artifact import Artifact
 from koine.codes import PAD, Codes
@@ -26,6 +25,7 @@ from koine.texts import Tokens
 from koine.types import ActsND, ImagesNHWC, Mode
 from training.encoders.encoder import Encoder
 from training.export.artifact import ReferenceBatch
+from training.localisation.patches import PatchModule
 from training.model import AlignedDictionary, dense
 from training.unit import unit
 
@@ -88,12 +88,11 @@ def check_backbone(
 
 
 def check_localiser(
-    name: str, module: nn.Module, artifact: Artifact, images_NHWC: ImagesNHWC
+    name: str, module: PatchModule, artifact: Artifact, images_NHWC: ImagesNHWC
 ) -> Parity:
     """Compares patches, relative to their largest row. Raises `ExportError` with the figures."""
-    localisers = Localisers(artifact.path, artifact.manifest, [CPU])
-    with torch.no_grad():
-        torch_NPD = module(torch.from_numpy(images_NHWC)).numpy()
+    localisers = Localisers(artifact, [CPU])
+    torch_NPD = module.fine(images_NHWC)
     onnx_NPD = localisers.patches(name, images_NHWC)
     largest = float(np.linalg.norm(torch_NPD, axis=-1).max())
     error = float(np.linalg.norm(onnx_NPD - torch_NPD, axis=-1).max()) / largest

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from training.export.artifact import ReferenceBatch
 from training.export.examples import BATCH, Examples
 from training.export.fidelity import Batch, graph_acts, graph_inputs, support_jaccard
 from training.export.head import Storage
+from training.export.sensitivity import fewest_kept, harm
 
 Kind = Literal["fp16", "int8"]
 MIN_JACCARD: dict[Kind, float] = {"int8": 0.95, "fp16": 0.99}
@@ -52,12 +54,12 @@ class PrecisionConfig:
     """fp16 stores weights in 16 bits; int8 also computes in 8."""
     min_jaccard: float | None = None
     """Least support Jaccard to float32 on held-out items, each stream; None: by kind."""
-    calibration: q.Calibration = "minmax"
-    """How ranges of activations follow from those seen."""
-    calibrate_on: int = 96
+    calibration: q.Calibration = "percentile"
+    """How ranges of convolutions' activations follow from those seen; products: least and most."""
+    calibrate_on: int = 48
     """Training items that ranges come from."""
-    search_on: int = 48
-    """Further training items on which layers are chosen that stay in float32."""
+    search_on: int = 192
+    """Further training items on which layers are chosen that stay in float32, if any must."""
     measure_on: int = 256
     """Held-out items that the gate compares."""
 
@@ -93,39 +95,32 @@ class Lowering:
             q.halve(source, path)
             self.methods[name] = "weights stored in fp16"
             return
-        ready = q.prepared(source, path.with_name(f"{name}.prepared.tmp"))
-        ranges = path.with_name(f"{name}.ranges.tmp")
-        try:
-            self.methods[name] = self._quantise(name, ready, ranges, path)
-            q.halve(path, path)
-        finally:
-            ready.unlink(missing_ok=True)
-            ranges.unlink(missing_ok=True)
+        with TemporaryDirectory() as folder:
+            self.methods[name] = self._quantise(name, source, Path(folder), path)
+        q.halve(path, path)
 
-    def _quantise(self, name: str, ready: Path, ranges: Path, path: Path) -> str:
-        config, method = self._config, q.method_for(ready)
+    def _quantise(self, name: str, source: Path, folder: Path, path: Path) -> str:
+        config = self._config
+        ready = q.prepared(source, folder / "prepared.onnx")
         seen = list(self._examples.batches(name, "train", config.calibrate_on + config.search_on))
         first = -(-config.calibrate_on // BATCH)
-        batches = [graph_inputs(batch) for batch in seen[:first]]
-        searched = seen[first:] or seen
+        calibrating, searched = seen[:first], seen[first:] or seen
+        batches = [graph_inputs(batch) for batch in calibrating]
+        quantiser = q.Quantiser(ready, folder, batches, config.calibration)
         wanted = self._codes(name, graph_acts(ready, searched))
 
         def write(keep: Sequence[str]) -> float:
-            if method == "static":
-                q.quantise_static(
-                    ready, path, batches, calibration=config.calibration, keep=keep, ranges=ranges
-                )
-            else:
-                q.quantise_dynamic(ready, path, keep=keep)
+            quantiser.write(path, keep)
+            self._correct(ready, path, calibrating)
             return support_jaccard(wanted, self._codes(name, graph_acts(path, searched)))
 
-        found = q.layers(ready, method)
-        kept = fewest_kept(found, write, config.at_least)
-        words = f"{method} int8, {len(found) - kept} of {len(found)} layers"
-        if method == "dynamic":
-            return words
-        self._correct(ready, path, seen[:first])
-        return f"{words}, {config.calibration} ranges"
+        choice = [layer for layer in quantiser.layers if layer not in quantiser.always_kept]
+        kept = 0
+        if write(()) < config.at_least and choice:
+            harms = harm(ready, path, choice, [graph_inputs(batch) for batch in searched])
+            kept = fewest_kept(sorted(choice, key=lambda k: -harms[k]), write, config.at_least)
+        total = len(quantiser.layers)
+        return f"int8, {len(choice) - kept} of {total} layers, {quantiser.ranges} ranges"
 
     def _correct(self, ready: Path, path: Path, seen: Sequence[Batch]) -> None:
         """Brings each activation's mean over the items back to float32's."""
@@ -168,27 +163,6 @@ def one_stream(name: str, acts_ND: ActsND, widths: Mapping[str, int]) -> Referen
     present_NS[:, list(widths).index(name)] = True
     empty = {other: np.zeros((len(acts_ND), d_in), np.float32) for other, d_in in widths.items()}
     return ReferenceBatch(empty | {name: acts_ND}, present_NS)
-
-
-def fewest_kept(found: Sequence[str], write: Callable[[Sequence[str]], float], least: float) -> int:
-    """How many layers stay in float32: the fewest of the most sensitive that reach `least`.
-
-    A layer's sensitivity is what quantising it alone takes from the Jaccard; `write` writes the
-    graph with the layers given kept and returns its Jaccard. The graph written last is the answer.
-    """
-    if write(()) >= least:
-        return 0
-    alone = {name: write([other for other in found if other != name]) for name in found}
-    worst_first = sorted(found, key=lambda name: alone[name])
-    low, high = 1, len(found)
-    while low < high:
-        middle = (low + high) // 2
-        if write(worst_first[:middle]) >= least:
-            high = middle
-        else:
-            low = middle + 1
-    write(worst_first[:low])
-    return low
 
 
 def stored_acts(store: ActivationStore, name: str, rows_N: np.ndarray) -> ActsND:

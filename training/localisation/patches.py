@@ -4,8 +4,7 @@ A pooling that is linear in the patches can be split over them: `acts` is the me
 whatever is linear in `acts`, as a pre-code is, falls exactly into one part per patch. An average
 pool is split as it is. open_clip's attention pool is linear in its values once its weights are
 known: a patch's row is its weighted value through the output projection, with its share of the
-mean token and of the biases. Patches finer than the network's stride come from moving the image
-below it and interleaving the maps (shift-and-stitch: Long et al. 2015, section 3.2).
+mean token and of the biases. Patches finer than the network's stride come from moved images.
 """
 
 from __future__ import annotations
@@ -14,11 +13,14 @@ import copy
 import math
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor, nn
 
+from koine.shift_and_stitch import PatchesNPD, shifted, stitched
 from koine.streams import ImagePreprocess
+from koine.types import ImagesNHWC
 from training.encoders.encoder import Encoder
 from training.encoders.pixels import ImageModule
 from training.encoders.timm_vision import PooledModel
@@ -27,6 +29,7 @@ FINE_ENOUGH = 7
 """Patches along a side from which the image is not moved."""
 TOLERANCE = 1e-4
 """Of the activations' norm, that the patches' mean may be apart: a sum in another order."""
+_BATCH = 64
 
 
 class Attended(NamedTuple):
@@ -95,38 +98,26 @@ class TimmMap(nn.Module):
 
 
 class PatchModule(nn.Module):
-    """uint8 `images_NHWC` to float32 `patches_NPD`, rows of patches first."""
+    """uint8 `images_NHWC` to float32 `patches_NPD`, rows of the network's own patches first."""
 
-    def __init__(self, pixels: nn.Module, trunk: nn.Module, split: nn.Module, moves: int) -> None:
+    def __init__(self, pixels: nn.Module, trunk: nn.Module, split: nn.Module) -> None:
         super().__init__()
         self.pixels, self.trunk, self.split = pixels, trunk, split
-        self.moves = moves
-        self.side = 0
-        """Patches along a side; set once it is measured."""
+        self.moves = 1
+        """Along each side, for `fine`; set once the network's map is measured, as the others."""
         self.stride = 0
+        self.side = 0
+        """Patches along a side of `fine`."""
 
     def forward(self, images_NHWC: Tensor) -> Tensor:
-        images_NCHW = self.pixels(images_NHWC)
-        if self.moves == 1:
-            return self.split(self.trunk(images_NCHW))
-        rows = [
-            torch.stack([self._moved(images_NCHW, down, across) for across in range(self.moves)], 3)
-            for down in range(self.moves)
-        ]
-        grid_NHVWUD = torch.stack(rows, 2)  # V, U: which move within a patch of the unmoved image
-        return grid_NHVWUD.flatten(3, 4).flatten(1, 2).flatten(1, 2)
+        return self.split(self.trunk(self.pixels(images_NHWC)))
 
-    def _moved(self, images_NCHW: Tensor, down: int, across: int) -> Tensor:
-        """The map of the image moved so that finer patch (down, across) is in the middle of one."""
-        step, side = self.stride / self.moves, images_NCHW.shape[-1]
-        edge = self.stride
-        padded = nn.functional.pad(images_NCHW, (edge, edge, edge, edge), mode="replicate")
-        top, left = (
-            edge + round((place + 0.5) * step - self.stride / 2) for place in (down, across)
-        )
-        moved_NCHW = padded[:, :, top : top + side, left : left + side]
-        patches_NPD = self.split(self.trunk(moved_NCHW))
-        return patches_NPD.unflatten(1, (side // self.stride, side // self.stride))
+    @torch.no_grad()
+    def fine(self, images_NHWC: ImagesNHWC) -> PatchesNPD:
+        """Patches of the images and of their moved copies, interleaved: side² of each."""
+        moved_NHWC = torch.from_numpy(shifted(images_NHWC, self.moves, self.stride))
+        parts = [self(batch).numpy() for batch in moved_NHWC.split(_BATCH)]
+        return stitched(np.concatenate(parts), self.moves)
 
 
 def patch_module(encoder: Encoder, moves: int | None = None) -> PatchModule | None:
@@ -140,7 +131,7 @@ def patch_module(encoder: Encoder, moves: int | None = None) -> PatchModule | No
     parts = _parts(module.tower)
     if parts is None:
         return None
-    found = PatchModule(module.pixels, *parts, moves=1).eval()
+    found = PatchModule(module.pixels, *parts).eval()
     side = spec.crop_size
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)

@@ -16,15 +16,19 @@ from training.localisation.patches import AttentionPoolPatches, PatchModule, att
 from training.model import Stream
 
 
+@torch.no_grad()
+def last_map(module: PatchModule, images_NHWC: Tensor) -> Float[Tensor, "N C H W"]:
+    """What the pooling reads of uint8 images."""
+    return module.trunk(module.pixels(images_NHWC))
+
+
 def relevancy(
-    module: PatchModule, stream: Stream, images_NHWC: Tensor, concept: int
+    module: PatchModule, stream: Stream, map_NCHW: Float[Tensor, "N C H W"], concept: int
 ) -> Float[Tensor, "N H W"]:
-    """How much each patch of the unmoved images raises the concept's pre-code."""
-    with torch.no_grad():
-        map_NCHW = module.trunk(module.pixels(images_NHWC))
+    """How much each place of the `last_map` raises the concept's pre-code."""
     if isinstance(module.split, AttentionPoolPatches):
         return _through_attention(module.split, stream, map_NCHW, concept)
-    map_NCHW = map_NCHW.requires_grad_()
+    map_NCHW = map_NCHW.detach().requires_grad_()
     target = _pre_code(stream, map_NCHW.mean((2, 3)), concept)
     (gradient_NCHW,) = torch.autograd.grad(target, map_NCHW)
     return (gradient_NCHW * map_NCHW).sum(1).detach()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +20,13 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from koine.errors import SourceError
+from koine.shift_and_stitch import shifted, stitched
 from training.checkpoint import load_model
 from training.demo import vocabulary
 from training.demo.streams import ENCODERS, STREAMS
 from training.encoders.load import load_encoder
 from training.localisation.patches import PatchModule, patch_module
-from training.localisation.reference import relevancy
+from training.localisation.reference import last_map, relevancy
 from training.model import Stream
 from training.unit import unit
 
@@ -155,17 +157,19 @@ def _methods(
     plain = patch_module(load_encoder(STREAMS[stream], ENCODERS), moves=1)
     assert plain is not None
 
-    def reference(scenes: list[Scene]) -> Maps:
-        batches = _batches(scenes)
+    def reference(used: PatchModule, scenes: list[Scene]) -> Maps:
+        """Gradients, on the same moved images."""
+        maps = [_moved_map(used, batch) for batch in _batches(scenes)]
         return {
-            label: _large(torch.cat([relevancy(plain, weights, b, c) for b in batches]))
+            label: _large(torch.cat([_stitched(used, weights, m, c) for m in maps]))
             for label, c in concepts.items()
         }
 
     methods = {
         "served": lambda scenes: _linear(module, scenes, labels, rows_LD),
         "served, image not moved": lambda scenes: _linear(plain, scenes, labels, rows_LD),
-        "reference": reference,
+        "reference": partial(reference, module),
+        "reference, image not moved": partial(reference, plain),
     }
     if stream == "clip_image":
         encoder = load_encoder(STREAMS["clip_text"], ENCODERS)
@@ -175,6 +179,19 @@ def _methods(
                 used, scenes, labels, texts_LD, cosine=True
             )
     return methods
+
+
+def _moved_map(module: PatchModule, images_NHWC: torch.Tensor) -> torch.Tensor:
+    moved_NHWC = shifted(images_NHWC.numpy(), module.moves, module.stride)
+    return last_map(module, torch.from_numpy(moved_NHWC))
+
+
+def _stitched(
+    module: PatchModule, weights: Stream, map_NCHW: torch.Tensor, concept: int
+) -> torch.Tensor:
+    heat_NP1 = relevancy(module, weights, map_NCHW, concept).flatten(1)[:, :, None]
+    fine_NP1 = torch.from_numpy(stitched(heat_NP1.numpy(), module.moves))
+    return fine_NP1[:, :, 0].unflatten(1, (module.side, module.side))
 
 
 @torch.no_grad()
@@ -187,7 +204,8 @@ def _linear(
     cosine: bool = False,
 ) -> Maps:
     """Patches · rows; the image's norm, the same for all its patches, does not move a map."""
-    patches_NPD = torch.cat([module(batch) for batch in _batches(scenes)])
+    batches = [module.fine(batch.numpy()) for batch in _batches(scenes)]
+    patches_NPD = torch.from_numpy(np.concatenate(batches))
     heat_NPL = (unit(patches_NPD) if cosine else patches_NPD) @ rows_LD.T
     side = round(patches_NPD.shape[1] ** 0.5)
     return {

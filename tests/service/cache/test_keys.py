@@ -16,9 +16,10 @@ from koine.types import Mode
 from service.cache import item_key
 from service.cache import keys as keys_module
 from service.cache.keys import _known
+from service.contents import contents_of
 from service.jobs import Item
 
-TEXT = float(np.frombuffer(b"textbyte", "<f8")[0])
+TEXT = float(np.frombuffer(b"text", "<f4")[0])
 
 
 class Asked(NamedTuple):
@@ -34,12 +35,12 @@ class Asked(NamedTuple):
     def key(self, id: str = "0") -> bytes | None:
         acts = {name: np.array(x, np.float64) for name, x in self.activations.items()}
         item = Item(id=id, image=self.image, text=self.text, activations=acts)
-        return item_key(item, self.digest, self.streams, self.mode)
+        return item_key(contents_of(item), self.digest, self.streams, self.mode)
 
     def plain(self) -> tuple[object, ...]:
         """Equal where the answers must be."""
         streams = None if self.streams is None else sorted(set(self.streams))
-        acts = sorted((n, np.array(x, "<f8").tobytes()) for n, x in self.activations.items())
+        acts = sorted((n, np.array(x, "<f4").tobytes()) for n, x in self.activations.items())
         return (self.image, self.text, acts, self.digest, streams, self.mode)
 
 
@@ -88,18 +89,18 @@ EMPTY = Asked(None, None, {}, "d", None, "joint")
         (EMPTY._replace(text="a"), EMPTY._replace(image=b"a")),
         (EMPTY._replace(text=""), EMPTY),
         (EMPTY._replace(streams=[]), EMPTY),
-        # numbers that are another stream's name and numbers: 8 bytes of text are one float64
+        # numbers that are another stream's name and numbers: 4 bytes of text are one float32
         (
             EMPTY._replace(activations={"a": [TEXT], "b": []}),
-            EMPTY._replace(activations={"a": [], "textbytesb": []}),
+            EMPTY._replace(activations={"a": [], "textsb": []}),
         ),
         (
             EMPTY._replace(activations={"a": [TEXT]}),
-            EMPTY._replace(activations={"atextbyte": []}),
+            EMPTY._replace(activations={"atext": []}),
         ),
         (
             EMPTY._replace(activations={"a": [TEXT]}),
-            EMPTY._replace(activations={"a": [], "textbyte": []}),
+            EMPTY._replace(activations={"a": [], "text": []}),
         ),
         # counts: a list's end and what stands after it
         (EMPTY._replace(streams=["a"], image=b"b"), EMPTY._replace(streams=["a\1b"])),
@@ -124,18 +125,21 @@ def test_an_image_has_one_key_however_it_came(image: bytes, width: int) -> None:
     lines = "\r\n".join(text[at : at + width] for at in range(0, len(text), width))
     expected = Asked(image, None, {}, "d", None, "joint").key()
     for form in (text, lines):
-        assert item_key(Item(id="0", image=form), "d", None, "joint") == expected
+        assert item_key(contents_of(Item(id="0", image=form)), "d", None, "joint") == expected
 
 
 def test_an_image_is_not_its_base64() -> None:
     text = base64.b64encode(b"image")
-    one = item_key(Item(id="0", image=text), "d", None, "joint")
-    assert one != item_key(Item(id="0", image=text.decode()), "d", None, "joint")
+    one = item_key(contents_of(Item(id="0", image=text)), "d", None, "joint")
+    assert one != item_key(contents_of(Item(id="0", image=text.decode())), "d", None, "joint")
 
 
-def test_activations_have_one_key_in_any_precision_that_holds_them() -> None:
+def test_activations_have_one_key_in_any_precision() -> None:
     forms = [np.array([1.5, -2], kind) for kind in ("f4", "f8", ">f8")]
-    found = {item_key(Item(id="0", activations={"a": x}), "d", None, "joint") for x in forms}
+    forms.append(np.array([1.5 + 1e-12, -2]))  # the same as float32, which is what is encoded
+    found = {
+        item_key(contents_of(Item(id="0", activations={"a": x})), "d", None, "joint") for x in forms
+    }
     assert len(found) == 1
 
 
@@ -156,11 +160,11 @@ def test_what_an_answer_does_not_depend_on_is_left_out() -> None:
     ],
 )
 def test_what_cannot_be_read_has_no_key(item: Item) -> None:
-    assert item_key(item, "d", None, "joint") is None
+    assert item_key(contents_of(item), "d", None, "joint") is None
 
 
 def test_half_a_surrogate_pair_has_a_key() -> None:
-    assert item_key(Item(id="0", text="\ud800"), "d", None, "joint") is not None
+    assert item_key(contents_of(Item(id="0", text="\ud800")), "d", None, "joint") is not None
 
 
 def test_another_koine_has_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ _CLIP = {
 STREAMS = {
     "vit": EncoderConfig(
         kind="timm", modality="image", name="test_vit", weights="random:0", pooling="cls",
-        kwargs={"img_size": 64},
+        kwargs={"img_size": 64, "depth": 1},
     ),
     "clip_image": EncoderConfig(
         kind="open_clip", modality="image", name="ViT-B-32", weights="random:1", kwargs=_CLIP

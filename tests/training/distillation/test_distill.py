@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,20 +48,32 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(RECIPES, "tiny", tiny)
 
 
-def test_students_of_images_and_texts_are_exported(folder: Path, tmp_path: Path) -> None:
-    data = folder / "data"
-    about = distill(folder / "run", "clip_image", tmp_path / "one", CONFIG, data=data)
-    assert about.items == 24
-    assert 0 <= about.metrics["support_jaccard"] <= 1
-    again = distill(folder / "run", "clip_image", tmp_path / "one", CONFIG, data=data)
-    assert again == about
-    distill(tmp_path / "one", "clip_text", tmp_path / "two", CONFIG)
-    artifact = export(tmp_path / "two", tmp_path / "artifact").artifact
+@pytest.fixture(scope="module")
+def students(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a student of images, one, and of it one with a student of texts too, two."""
+    out = tmp_path_factory.mktemp("students")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "tiny", tiny)
+        distill(folder / "run", "clip_image", out / "one", CONFIG, data=folder / "data")
+        distill(out / "one", "clip_text", out / "two", CONFIG)
+    return out
+
+
+def test_the_same_command_again_changes_nothing(folder: Path, students: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (students / "one").rglob("*")}
+    again = distill(folder / "run", "clip_image", students / "one", CONFIG, data=folder / "data")
+    assert again.items == 24
+    assert 0 <= again.metrics["support_jaccard"] <= 1
+    assert {path: path.stat().st_mtime_ns for path in (students / "one").rglob("*")} == before
+
+
+def test_students_of_images_and_texts_are_exported(students: Path, tmp_path: Path) -> None:
+    artifact = export(students / "two", tmp_path / "artifact").artifact
     assert set(artifact.manifest.distilled) == {"clip_image", "clip_text"}
     spec = artifact.manifest.streams[1].spec
     assert spec.encoder is not None
     assert spec.encoder.name.endswith("-tiny")
-    assert spec.encoder.revision != about.teacher.revision
+    assert spec.encoder.revision != artifact.manifest.distilled["clip_image"].teacher.revision
     assert "## Students" in (artifact.path / "README.md").read_text()
     encoder = ConceptEncoder(artifact)
     acts_ND = encoder.activations("clip_image", np.zeros((2, 32, 32, 3), np.uint8))
@@ -97,8 +110,8 @@ def test_a_student_needs_a_stream_of_the_run(folder: Path, tmp_path: Path) -> No
         distill(folder / "run", "ghost", tmp_path / "out", CONFIG, data=folder / "data")
 
 
-def test_a_damaged_student_is_named(folder: Path, tmp_path: Path) -> None:
-    distill(folder / "run", "clip_text", tmp_path / "out", CONFIG)
+def test_a_damaged_student_is_named(students: Path, tmp_path: Path) -> None:
+    shutil.copytree(students / "two", tmp_path / "out")
     path = tmp_path / "out" / FOLDER / "clip_text.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ExportError, match="holds no student of stream `clip_text`"):

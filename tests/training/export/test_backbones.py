@@ -44,15 +44,15 @@ ENCODERS = {
     ),
     "timm vit cls": EncoderConfig(
         kind="timm", modality="image", name="test_vit", weights="random:0", pooling="cls",
-        kwargs={"img_size": 64},
+        kwargs={"img_size": 64, "depth": 1},
     ),
     "timm vit registers": EncoderConfig(
         kind="timm", modality="image", name="test_vit2", weights="random:0", pooling="avg",
-        kwargs={"img_size": 64},
+        kwargs={"img_size": 64, "depth": 1},
     ),
     "timm vit map": EncoderConfig(
         kind="timm", modality="image", name="test_vit3", weights="random:0", pooling="map",
-        kwargs={"img_size": 64},
+        kwargs={"img_size": 64, "depth": 1},
     ),
     "timm convnet": EncoderConfig(
         kind="timm", modality="image", name="test_efficientnet", weights="random:0", pooling="avg"
@@ -76,6 +76,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(shape).save_pretrained(folder / "tiny-bert")
     write_tokenizer(folder / "tiny-bert" / "tokenizer.json")
     return folder
+
+
+@pytest.fixture(scope="module")
+def convnet() -> Encoder:
+    return load_encoder(ENCODERS["timm convnet"])
+
+
+@pytest.fixture(scope="module")
+def exported(convnet: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The convnet's graph."""
+    path = tmp_path_factory.mktemp("convnet") / "model.onnx"
+    export_module(convnet.module, convnet.stream("s"), path)  # pyright: ignore
+    return path
 
 
 def feeds(batch: np.ndarray | Tokens) -> dict[str, np.ndarray]:
@@ -115,40 +128,52 @@ def test_the_graph_gives_what_torch_gives(kind: str, folder: Path, tmp_path: Pat
     assert set(Session(path, [CPU], threads=1).inputs) == inputs
 
 
-def test_exporting_twice_gives_the_same_bytes_and_names_no_path(tmp_path: Path) -> None:
-    encoder = load_encoder(ENCODERS["timm convnet"])
-    for name in ("one", "two"):
-        export_module(encoder.module, encoder.stream("s"), tmp_path / name)  # pyright: ignore
-    one, two = (tmp_path / "one").read_bytes(), (tmp_path / "two").read_bytes()
+def test_exporting_twice_gives_the_same_bytes_and_names_no_path(
+    convnet: Encoder, exported: Path, tmp_path: Path
+) -> None:
+    export_module(convnet.module, convnet.stream("s"), tmp_path / "two")  # pyright: ignore
+    one, two = exported.read_bytes(), (tmp_path / "two").read_bytes()
     assert one == two
     for trace in (b"/training/", b"site-packages", b".py"):
         assert trace not in one
 
 
-def test_an_onnx_file_joins(tmp_path: Path) -> None:
-    ours = load_encoder(ENCODERS["timm convnet"])
-    export_module(ours.module, ours.stream("s"), tmp_path / "model.onnx")  # pyright: ignore
+def test_an_onnx_file_joins(convnet: Encoder, exported: Path, tmp_path: Path) -> None:
     config = EncoderConfig(
         kind="onnx",
         modality="image",
         name="own",
-        weights=str(tmp_path / "model.onnx"),
-        preprocess=ours.preprocess,  # pyright: ignore
+        weights=str(exported),
+        preprocess=convnet.preprocess,  # pyright: ignore
     )
     encoder = load_encoder(config)
     backbone_writer(encoder, encoder.stream("s"))(tmp_path / "copy.onnx")
     assert farthest(encoder, tmp_path / "copy.onnx") == 0
 
 
+class Projected(nn.Module):
+    """The mean pixel through a wide layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(3, 4096)
+
+    def forward(self, images_NHWC: torch.Tensor) -> torch.Tensor:
+        return self.project(images_NHWC.float().mean((1, 2)) / 255)
+
+
 def test_large_weights_lie_in_a_file_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backbone, "EXTERNAL_ABOVE", 1000)
-    encoder = load_encoder(ENCODERS["timm convnet"])
-    path = tmp_path / "big.onnx"
-    export_module(encoder.module, encoder.stream("s"), path)  # pyright: ignore
+    module, path = Projected(), tmp_path / "big.onnx"
+    export_module(module, image_spec("wide", 4096, 8), path)
     assert (tmp_path / "big.onnx.data").stat().st_size > path.stat().st_size
-    assert farthest(encoder, path, (2,)) < BACKBONE_TOLERANCE
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    got_ND = Session(path, [CPU], threads=1).run({"image": images})["acts"]
+    with torch.no_grad():
+        wanted_ND = module(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(got_ND, wanted_ND, atol=1e-5)  # float32 sums of three terms
 
 
 class Undecided(nn.Module):

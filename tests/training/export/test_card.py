@@ -93,7 +93,7 @@ def test_named_concepts_are_listed_best_first_and_cannot_break_the_table(
 
 
 def test_equal_runs_give_equal_cards(tmp_path: Path) -> None:
-    draft = tiny_draft(tmp_path)
+    draft = dataclasses.replace(tiny_draft(tmp_path), backbones={})  # nothing in a card is of them
     cards = []
     for name in ("one", "two"):
         again = dataclasses.replace(draft, reference=list(tiny_draft(tmp_path).reference))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from training.export import comparison
 from training.export.build import export
 from training.export.fidelity import chance_jaccard, support_jaccard
 from training.export.head import quantised_rows
-from training.export.precision import Kind, PrecisionConfig, fewest_kept
+from training.export.precision import Kind, PrecisionConfig
 from training.trainer import fit
 
 CONFIG = aligned(num_concepts=40, k=4, batch_size=32, steps=40, validate_every=20)
@@ -38,11 +38,15 @@ def run(store: ActivationStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return fit(store, CONFIG, tmp_path_factory.mktemp("runs") / "aligned")
 
 
+@pytest.fixture(scope="module")
+def full(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return export(run, tmp_path_factory.mktemp("full") / "artifact").artifact
+
+
 @pytest.mark.parametrize("kind", ["fp16", "int8"])
 def test_smaller_heads_answer_nearly_the_same(
-    run: Path, store: ActivationStore, tmp_path: Path, kind: Kind
+    run: Path, full: Artifact, store: ActivationStore, tmp_path: Path, kind: Kind
 ) -> None:
-    full = export(run, tmp_path / "full").artifact
     asked = PrecisionConfig(kind=kind, min_jaccard=0.9)
     small = export(run, tmp_path / "small", precision=asked).artifact
     precision = small.manifest.precision
@@ -64,16 +68,16 @@ def test_smaller_heads_answer_nearly_the_same(
 
 
 def test_below_the_gate_the_previous_artifact_stays(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, full: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "support_jaccard", lambda *_: 0.94321)
-    before = export(run, tmp_path / "artifact", version="1").artifact.manifest
+    shutil.copytree(full.path, tmp_path / "artifact")
     asked = PrecisionConfig(kind="int8", min_jaccard=0.95)
     with pytest.raises(
         ExportError, match=r"Jaccard `\w+` 0\.943 on \d+ items .* at least 0\.95 is"
     ):
         export(run, tmp_path / "artifact", version="2", precision=asked)
-    assert Artifact.open(tmp_path / "artifact").manifest == before
+    assert Artifact.open(tmp_path / "artifact").manifest == full.manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["artifact"]
 
 
@@ -81,20 +85,6 @@ def test_below_the_gate_the_previous_artifact_stays(
 def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PrecisionConfig(kind="int8", **wrong)
-
-
-def test_the_fewest_sensitive_layers_stay_in_float() -> None:
-    harm = {"a": 0.01, "b": 0.2, "c": 0.0, "d": 0.1}
-    written: list[tuple[str, ...]] = []
-
-    def write(keep: Sequence[str]) -> float:
-        written.append(tuple(keep))
-        return 1 - sum(value for name, value in harm.items() if name not in keep)
-
-    assert fewest_kept(list(harm), write, 0.95) == 2
-    assert set(written[-1]) == {"b", "d"}
-    assert fewest_kept(list(harm), write, 0.5) == 0
-    assert written[-1] == ()
 
 
 def test_int8_rows_err_by_half_a_step() -> None:

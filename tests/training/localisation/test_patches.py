@@ -11,7 +11,7 @@ from training.encoders.encoder import Encoder
 from training.encoders.load import load_encoder
 from training.export.backbone import export_module
 from training.localisation.patches import FINE_ENOUGH, patch_module
-from training.localisation.reference import relevancy
+from training.localisation.reference import last_map, relevancy
 from training.model import Stream
 
 TOLERANCE = 1e-4  # two orders of summing through a network, as in `training.export.parity`
@@ -46,9 +46,8 @@ def test_a_coarse_map_is_made_fine_enough_and_keeps_its_places(encoder: Encoder)
     image = np.full((1, 64, 64, 3), 128, np.uint8)
     marked = image.copy()
     marked[:, 4:20, 40:60] = (250, 10, 10)
-    with torch.no_grad():
-        change_PD = module(torch.from_numpy(marked)) - module(torch.from_numpy(image))
-    change_HW = change_PD[0].norm(dim=-1).unflatten(0, (module.side, module.side))
+    change_NPD = module.fine(marked) - module.fine(image)
+    change_HW = np.linalg.norm(change_NPD[0], axis=-1).reshape(module.side, module.side)
     down, across = np.unravel_index(int(change_HW.argmax()), change_HW.shape)
     assert down < module.side / 2 <= across
 
@@ -66,7 +65,6 @@ def test_texts_and_unsplit_pools_have_no_patches() -> None:
     assert patch_module(load_encoder(token)) is None
 
 
-@pytest.mark.slow  # the exporter takes a minute for sixteen moves
 def test_the_graph_computes_what_torch_does(tmp_path: Path, encoder: Encoder) -> None:
     module = patch_module(encoder)
     assert module is not None
@@ -100,7 +98,7 @@ def test_the_reference_of_an_average_pool_sums_to_nothing() -> None:
     encoder = load_encoder(STREAMS["vision"], ENCODERS)
     module = patch_module(encoder, moves=1)
     assert module is not None
-    heat_NHW = relevancy(module, Stream(encoder.d_in, 8), some_images(64), 3)
+    heat_NHW = relevancy(module, Stream(encoder.d_in, 8), last_map(module, some_images(64)), 3)
     assert heat_NHW.shape == (3, 2, 2)
     assert heat_NHW.abs().max() > 0
     assert torch.allclose(heat_NHW.sum((1, 2)), torch.zeros(3), atol=1e-5)
@@ -110,6 +108,6 @@ def test_the_reference_of_an_attention_pool_is_positive() -> None:
     encoder = load_encoder(STREAMS["clip_image"], ENCODERS)
     module = patch_module(encoder, moves=1)
     assert module is not None
-    heat_NHW = relevancy(module, Stream(encoder.d_in, 8), some_images(64), 3)
+    heat_NHW = relevancy(module, Stream(encoder.d_in, 8), last_map(module, some_images(64)), 3)
     assert (heat_NHW >= 0).all()
     assert heat_NHW.max() > 0

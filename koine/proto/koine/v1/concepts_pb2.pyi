@@ -257,6 +257,74 @@ class TranslateResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[TranslatedItem]
     def __init__(self, dictionary: _Optional[str] = ..., results: _Optional[_Iterable[_Union[TranslatedItem, _Mapping]]] = ...) -> None: ...
 
+class LocalizeRequest(_message.Message):
+    __slots__ = ("image", "concept", "text", "stream", "dictionary")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    image: bytes
+    concept: int
+    text: str
+    stream: str
+    dictionary: str
+    def __init__(self, image: _Optional[bytes] = ..., concept: _Optional[int] = ..., text: _Optional[str] = ..., stream: _Optional[str] = ..., dictionary: _Optional[str] = ...) -> None: ...
+
+class Match(_message.Message):
+    __slots__ = ("concept", "label", "score")
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    concept: int
+    label: str
+    score: float
+    def __init__(self, concept: _Optional[int] = ..., label: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Resolved(_message.Message):
+    __slots__ = ("by", "score", "stream", "floor", "matches")
+    BY_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    MATCHES_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    score: float
+    stream: str
+    floor: float
+    matches: _containers.RepeatedCompositeFieldContainer[Match]
+    def __init__(self, by: _Optional[str] = ..., score: _Optional[float] = ..., stream: _Optional[str] = ..., floor: _Optional[float] = ..., matches: _Optional[_Iterable[_Union[Match, _Mapping]]] = ...) -> None: ...
+
+class Grid(_message.Message):
+    __slots__ = ("side", "heat", "box")
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    HEAT_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    side: int
+    heat: _containers.RepeatedScalarFieldContainer[float]
+    box: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, side: _Optional[int] = ..., heat: _Optional[_Iterable[float]] = ..., box: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class LocalizeResponse(_message.Message):
+    __slots__ = ("dictionary", "concept", "resolved", "stream", "width", "height", "grid", "overlay")
+    DICTIONARY_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    RESOLVED_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    GRID_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    dictionary: str
+    concept: Concept
+    resolved: Resolved
+    stream: str
+    width: int
+    height: int
+    grid: Grid
+    overlay: bytes
+    def __init__(self, dictionary: _Optional[str] = ..., concept: _Optional[_Union[Concept, _Mapping]] = ..., resolved: _Optional[_Union[Resolved, _Mapping]] = ..., stream: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., grid: _Optional[_Union[Grid, _Mapping]] = ..., overlay: _Optional[bytes] = ...) -> None: ...
+
 class ListConceptsRequest(_message.Message):
     __slots__ = ("q", "status", "limit", "cursor", "dictionary", "evidence", "stream", "min_rate", "min_score", "sort")
     Q_FIELD_NUMBER: _ClassVar[int]

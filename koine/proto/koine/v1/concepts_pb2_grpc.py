@@ -54,6 +54,11 @@ class ConceptServiceStub:
                 request_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.TranslateRequest.SerializeToString,
                 response_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.TranslateResponse.FromString,
                 _registered_method=True)
+        self.Localize = channel.unary_unary(
+                '/koine.v1.ConceptService/Localize',
+                request_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.LocalizeRequest.SerializeToString,
+                response_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.LocalizeResponse.FromString,
+                _registered_method=True)
         self.ListConcepts = channel.unary_unary(
                 '/koine.v1.ConceptService/ListConcepts',
                 request_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.ListConceptsRequest.SerializeToString,
@@ -103,6 +108,13 @@ class ConceptServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Localize(self, request, context):
+        """Where in an image a concept lies, or what a text means.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListConcepts(self, request, context):
         """The dictionary's concepts, a page at a time.
         """
@@ -147,6 +159,11 @@ def add_ConceptServiceServicer_to_server(servicer, server):
                     servicer.Translate,
                     request_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.TranslateRequest.FromString,
                     response_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.TranslateResponse.SerializeToString,
+            ),
+            'Localize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Localize,
+                    request_deserializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.LocalizeRequest.FromString,
+                    response_serializer=koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.LocalizeResponse.SerializeToString,
             ),
             'ListConcepts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConcepts,
@@ -272,6 +289,33 @@ class ConceptService:
             '/koine.v1.ConceptService/Translate',
             koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.TranslateRequest.SerializeToString,
             koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.TranslateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Localize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/koine.v1.ConceptService/Localize',
+            koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.LocalizeRequest.SerializeToString,
+            koine_dot_proto_dot_koine_dot_v1_dot_concepts__pb2.LocalizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

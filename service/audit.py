@@ -1,0 +1,252 @@
+"""What the service records in its audit log; knows no file format and no transport.
+
+Every worker is a writer of its own. Under `fail_closed` an answer waits until its events are on
+disk, and is refused where they cannot be kept; under `fail_open` nothing waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+
+from koine.audit.config import AuditConfig
+from koine.audit.entries import node_name
+from koine.audit.events import (
+    MICRO,
+    MOST_TEXT,
+    ActiveConcept,
+    ArtifactEvent,
+    ConfigEvent,
+    EncodeEvent,
+    Event,
+    KeyEvent,
+)
+from koine.audit.journal import Receipt
+from koine.audit.log import AuditLog
+from koine.audit.signing import read_signing_key
+from koine.audit.sinks import FileSink, RedisSink, Sink, StdoutSink
+from koine.errors import AuditError, KoineError, RequestError, SettingsError, WriterBusyError
+from koine.types import Mode
+from service import metrics, telemetry
+from service.access.keys import Key
+from service.contents import Contents
+from service.flow import Answer
+from service.jobs import Row
+from service.settings import PREFIX, Settings
+
+TOP = 8
+"""Concepts of each stream that are kept of an answer, the strongest first."""
+INLINE_EVENTS = 32
+"""Events made in the event loop; a thread would cost more."""
+MOST_WRITERS = 1024
+STATS_S = 1.0
+"""How often the log's figures go into the metrics."""
+
+log = logging.getLogger(__name__)
+
+
+class Audit:
+    """`open` it in an event loop, `record` what happens, `close` it."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self._root, self._settings = root, settings
+        self._log: AuditLog | None = None
+        self._telling: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Audit | None:
+        """The log that the settings ask for; None where they want none."""
+        return None if settings.audit is None else cls(settings.audit, settings)
+
+    async def open(self) -> None:
+        """Recovers what an earlier process left, and records the settings. Raises `AuditError`."""
+        self._log = await asyncio.to_thread(self._opened)
+        self._telling = asyncio.create_task(self._tell(), name="audit")
+        shown = self._settings.model_dump(mode="json")
+        given = {name: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
+        await self.record(ConfigEvent(settings=given))
+
+    async def record(self, *events: Event) -> None:
+        """Keeps events; raises `AuditError` under `fail_closed` where one cannot be kept."""
+        assert self._log is not None, "opened before anything is recorded"
+        receipts = [self._log.submit(event) for event in events]
+        for event in events:
+            metrics.AUDIT_EVENTS.labels(event.kind).inc()
+        if receipts and self._log.config.policy == "fail_closed":
+            await _on_disk(receipts, self._log.config.wait_s)
+
+    async def encoded(
+        self,
+        digest: str,
+        streams: Sequence[str],
+        mode: Mode,
+        contents: Sequence[Contents | None],
+        answers: Sequence[Answer],
+        seconds: float,
+    ) -> None:
+        """Records a request's items, each with its codes or its error. Raises `AuditError`.
+
+        `streams`: the dictionary's; activations of others are no content that it reads.
+        """
+        request = telemetry.current()
+        key, trace = (None, None) if request is None else (request.key_id, request.trace_id)
+        known = {"image", "text", *(f"activations.{name}" for name in streams)}
+
+        def events() -> list[Event]:
+            return [
+                EncodeEvent(
+                    content={n: d for n, d in (content or {}).items() if n in known},
+                    dictionary=digest,
+                    mode=mode,
+                    codes={} if isinstance(answer, KoineError) else _strongest(answer),
+                    key=key,
+                    latency_us=round(seconds * 1e6),
+                    outcome=type(answer).__name__ if isinstance(answer, KoineError) else "ok",
+                    trace=trace,
+                )
+                for content, answer in zip(contents, answers, strict=True)
+            ]
+
+        made = await asyncio.to_thread(events) if len(answers) > INLINE_EVENTS else events()
+        await self.record(*made)
+
+    async def artifact(self, event: ArtifactEvent) -> None:
+        """Records what befell a dictionary; one that cannot be kept is logged and serves on."""
+        try:
+            await self.record(event)
+        except AuditError as error:
+            log.error(
+                "a dictionary was %s, which the audit log does not say: %s", event.action, error
+            )
+
+    def keys_changed(self, before: Mapping[str, Key], after: Mapping[str, Key]) -> None:
+        """Records how the API keys differ; waits for nothing."""
+        assert self._log is not None, "opened before keys are followed"
+        for event in _key_events(before, after):
+            try:
+                self._log.submit(event)
+            except AuditError as error:
+                log.error("a key was %s, which the audit log does not say: %s", event.action, error)
+                continue
+            metrics.AUDIT_EVENTS.labels(event.kind).inc()
+
+    async def close(self) -> None:
+        """Writes and signs what is left, and lets go of the log."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
+
+    def _opened(self) -> AuditLog:
+        config, node = _config(self._settings), node_name()
+        signer = (
+            None if self._settings.audit_key is None else read_signing_key(self._settings.audit_key)
+        )
+        for n in range(MOST_WRITERS):
+            try:
+                opened = AuditLog(
+                    self._root, f"{node}-{n}", config, signer=signer, sinks=_sinks(self._settings)
+                )
+            except WriterBusyError:  # another worker's
+                continue
+            except OSError as error:
+                raise AuditError(f"{self._root} cannot be written: {error}") from error
+            log.info("the audit log is %s", self._root / f"{node}-{n}")
+            return opened
+        raise AuditError(f"{self._root} has {MOST_WRITERS} busy writers of {node}")
+
+    async def _tell(self) -> None:
+        assert self._log is not None
+        while True:
+            stats = self._log.stats()
+            metrics.AUDIT_BUFFER.set(stats.buffered)
+            metrics.AUDIT_ENTRIES.set(stats.size)
+            metrics.AUDIT_SIGNED.set(stats.signed)
+            metrics.AUDIT_DROPPED.set(stats.dropped)
+            metrics.AUDIT_UNPUBLISHED.set(stats.unpublished)
+            await asyncio.sleep(STATS_S)
+
+
+def check_audit(settings: Settings) -> None:
+    """Raises `SettingsError` for a log that no worker could open."""
+    if settings.audit is None:
+        return
+    if not settings.audit.is_dir():
+        raise SettingsError(
+            f"{PREFIX}AUDIT={settings.audit} is no directory to keep a log in; make it first"
+        )
+    try:
+        _sinks(settings)
+        if settings.audit_key is not None:
+            read_signing_key(settings.audit_key)
+    except RequestError as error:
+        raise SettingsError(f"{PREFIX}AUDIT_KEY: {error}") from error
+
+
+async def _on_disk(receipts: Sequence[Future[Receipt]], wait_s: float) -> None:
+    try:
+        async with asyncio.timeout(wait_s):
+            # they are written in order: the last one's end is the end of all
+            await asyncio.wait([asyncio.wrap_future(receipts[-1])])
+    except TimeoutError:
+        raise AuditError(
+            f"the audit log's disk did not answer within {wait_s:g} s, so nothing is answered "
+            "either; try again later"
+        ) from None
+    for receipt in receipts:
+        if error := receipt.exception():
+            raise error
+
+
+def _strongest(rows: Mapping[str, Row]) -> dict[str, tuple[ActiveConcept, ...]]:
+    found: dict[str, tuple[ActiveConcept, ...]] = {}
+    for name, row in rows.items():
+        first = np.argsort(-row.values_K, kind="stable")[:TOP]
+        found[name] = tuple(
+            ActiveConcept(concept=concept, micros=round(value * MICRO))
+            for concept, value in zip(
+                row.indices_K[first].tolist(), row.values_K[first].tolist(), strict=True
+            )
+            if concept >= 0
+        )
+    return found
+
+
+def _key_events(before: Mapping[str, Key], after: Mapping[str, Key]) -> list[KeyEvent]:
+    events: list[KeyEvent] = []
+    for secret in before.keys() | after.keys():
+        old, new = before.get(secret), after.get(secret)
+        key = new or old
+        if old == new or key is None:
+            continue
+        gone = new is None or (new.disabled and old is not None and not old.disabled)
+        action = "revoked" if gone else "added" if old is None else "changed"
+        events.append(KeyEvent(action=action, key=key.id, scopes=tuple(sorted(key.scopes))))
+    return sorted(events, key=lambda event: event.key)
+
+
+def _config(settings: Settings) -> AuditConfig:
+    return AuditConfig(policy=settings.audit_policy, retention_days=settings.audit_retention_days)
+
+
+def _sinks(settings: Settings) -> list[Sink]:
+    """Raises `SettingsError` for Redis without an address."""
+    sinks: list[Sink] = []
+    for place in settings.audit_places:
+        if place == "stdout":
+            sinks.append(StdoutSink())
+        elif place != "redis":
+            sinks.append(FileSink(Path(place)))
+        elif settings.redis_url is None:
+            raise SettingsError(
+                f"{PREFIX}AUDIT_PUBLISH names redis, and {PREFIX}REDIS_URL is not set"
+            )
+        else:
+            sinks.append(RedisSink(settings.redis_url.get_secret_value()))
+    return sinks

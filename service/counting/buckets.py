@@ -1,0 +1,116 @@
+"""Where the counts of stretches of time are kept: in this process, or in Redis for all of them.
+
+A writer puts all that it has counted in a bucket, again and again, under its own name: writing
+twice changes nothing, and what Redis has lost of a bucket that still grows is there again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+
+from pydantic import SecretStr
+from redis.exceptions import RedisError
+
+from service.cache.redis_link import FAULTS, connect, disconnect
+
+NAMESPACE = "koine:drift"
+PATIENCE_S = 5.0
+"""After which an exchange with Redis is given up, and tried again with the next one."""
+
+
+class Bucket(NamedTuple):
+    """One stretch of time of one dictionary."""
+
+    digest: str
+    start: int
+    """Seconds since 1970, a multiple of the bucket's length."""
+
+
+@runtime_checkable
+class Buckets(Protocol):
+    """`put` what was counted, `read` what everybody did."""
+
+    async def put(self, counts: Mapping[Bucket, bytes]) -> None:
+        """Keeps this writer's counts in place of those that it put before. Raises `OSError`."""
+        ...
+
+    async def read(self, buckets: Sequence[Bucket]) -> list[bytes]:
+        """Every writer's counts in these buckets. Raises `OSError`."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of it."""
+        ...
+
+
+class OwnBuckets:
+    """In the memory of this process."""
+
+    def __init__(self, keep_s: int) -> None:
+        self._keep_s = keep_s
+        self._kept: dict[Bucket, bytes] = {}
+
+    async def put(self, counts: Mapping[Bucket, bytes]) -> None:
+        """Keeps them, and forgets what is too old beside the newest."""
+        self._kept.update(counts)
+        newest = max((bucket.start for bucket in self._kept), default=0)
+        for bucket in [b for b in self._kept if b.start < newest - self._keep_s]:
+            del self._kept[bucket]
+
+    async def read(self, buckets: Sequence[Bucket]) -> list[bytes]:
+        """Those that are kept."""
+        return [self._kept[bucket] for bucket in buckets if bucket in self._kept]
+
+    async def close(self) -> None:
+        """Has nothing to let go of."""
+
+
+class RedisBuckets:
+    """A hash for each bucket, a field for each writer; Redis forgets them by itself."""
+
+    def __init__(self, url: SecretStr, writer: str, keep_s: int) -> None:
+        self._client = connect(url)
+        self._writer, self._keep_s = writer, keep_s
+
+    async def put(self, counts: Mapping[Bucket, bytes]) -> None:
+        """One pipeline. Raises `ConnectionError` where Redis fails or refuses."""
+
+        async def write() -> None:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for bucket, content in counts.items():
+                    key = _key(bucket)
+                    cast(Any, pipeline).hset(key, self._writer, content)
+                    cast(Any, pipeline).expire(key, self._keep_s)
+                await pipeline.execute()
+
+        await self._exchanged(write())
+
+    async def read(self, buckets: Sequence[Bucket]) -> list[bytes]:
+        """One pipeline. Raises `ConnectionError`."""
+
+        async def ask() -> list[list[bytes]]:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for bucket in buckets:
+                    cast(Any, pipeline).hvals(_key(bucket))
+                return await pipeline.execute()
+
+        return [content for each in await self._exchanged(ask()) for content in each]
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await disconnect(self._client)
+
+    async def _exchanged(self, exchange: Any) -> Any:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await exchange
+        except FAULTS as error:
+            await disconnect(self._client)  # an answer that is half read would be taken for another
+            kind = "refused" if isinstance(error, RedisError) else "cannot be reached"
+            raise ConnectionError(f"Redis {kind}: {error or type(error).__name__}") from error
+
+
+def _key(bucket: Bucket) -> str:
+    return f"{NAMESPACE}:{bucket.digest}:{bucket.start}"
