@@ -98,6 +98,10 @@ def test_the_new_stream_agrees_far_beyond_chance_and_is_evaluated_as_any(case: C
     found = report["independent"]["active_jaccard_adjusted"]
     assert found["image|other"] > 0.6 * found["image|words"]
     assert report["independent"]["fvu"]["other->other"] < 0.9
+    kept_out = json.loads((case.run / checkpoint.RECORD).read_text())["choose"]
+    mean = (found["image|other"] + found["words|other"]) / 2
+    assert abs(kept_out["agreement"] - mean) < 0.1  # of 80 items each: normalised alike
+    assert abs(kept_out["fvu_self"] - report["independent"]["fvu"]["other->other"]) < 0.1
     assert report["controls"]["untrained"]["independent"]["active_jaccard_adjusted"] is not None
 
 
