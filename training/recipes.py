@@ -87,11 +87,16 @@ class Recipe:
 
 def demo() -> Recipe:
     """The built-in corpus with the small encoders trained on it."""
-    from training.demo.streams import ENCODERS, STREAMS
+    from training.demo.streams import ENCODERS, JOINS, STREAMS
 
     fit = FitConfig(num_concepts=256, k=16, steps=1500, validate_every=100, checkpoint_every=250)
     return Recipe(
-        name="demo", source="captions-folder", streams=STREAMS, fit=fit, encoders=ENCODERS
+        name="demo",
+        source="captions-folder",
+        streams=STREAMS,
+        fit=fit,
+        encoders=ENCODERS,
+        joins=JOINS,
     )
 
 

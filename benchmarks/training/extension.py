@@ -3,8 +3,10 @@
 `python -m benchmarks.training.extension --run RUN --store STORE2 --stream NAME [--joint RUN2]`
 extends RUN by each number of pairs and seed, measures the test rows of STORE2 in independent
 encoding, and merges the figures into benchmarks/results/extension.json with a plot beside the
-documentation. Beside it stand what fitting all streams together reaches (`--joint`) and a linear
-map into the existing stream that it serves best, followed by that stream's own head.
+documentation. Beside it stand the closed forms alone, a linear map into the existing stream that it
+serves best, followed by that stream's own head, and what fitting all streams of STORE2 together
+reaches with RUN's configuration (`--joint`, fitted there unless it is). The same command goes on
+where it was stopped; delete the stream's entry to measure anew.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,8 @@ from torch import Tensor
 
 from benchmarks.entry import Entry, commit, entry, hardware
 from training.activations.store import ActivationStore
-from training.checkpoint import load_model
+from training.checkpoint import CONFIG, load_model
+from training.configs import FitConfig
 from training.evaluation.agreement import Agreement, adjusted
 from training.evaluation.codes import sparse
 from training.evaluation.figures import rows_of
@@ -35,12 +40,18 @@ from training.extension.extend import extend, extended_model
 from training.extension.judge import own_codes
 from training.extension.pairs import draw_pairs
 from training.model import AlignedDictionary, TopK, weighted_rows
+from training.trainer import fit
 
 FILE = Path(__file__).parents[1] / "results" / "extension.json"
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAIRS = (250, 500, 1000, 2000, 3000)
 TARGET = 0.9
 """Of the agreement that fitting all streams together reaches."""
+LABELS = {
+    "extended": "extend",
+    "closed_forms": "its closed forms alone",
+    "linear_map": "linear map, existing head",
+}
 
 Figures = dict[str, float]
 CodesOf = Callable[[dict[str, Tensor]], TopK]
@@ -140,36 +151,32 @@ def _overlap(a: TopK, b: TopK) -> float:
     return float((shared_N / (2 * a.indices_NK.shape[1] - shared_N)).mean())
 
 
-def curve(
-    run: Path,
-    store: ActivationStore,
-    stream: str,
-    pairs: Sequence[int],
-    seeds: Sequence[int],
-    steps: int,
-) -> list[dict[str, Any]]:
-    """One line per number of pairs and seed."""
-    lines: list[dict[str, Any]] = []
-    held = load_model(run).streams
-    view = store.showing([s for name in (*held, stream) for s in store.streams if s.name == name])
-    for count in pairs:
-        for seed in seeds:
-            config = ExtendConfig(stream=stream, pairs=count, seed=seed, steps=steps)
-            with tempfile.TemporaryDirectory() as folder:
-                made = extend(run, store, config, Path(folder) / "run")
-                record = json.loads((made / "fit.json").read_text())
-                figures = measure(load_model(made), view, stream)
-            line = {
-                "pairs": count,
-                "seed": seed,
-                "seconds": record["seconds"],
-                "kept_step": record["kept_step"],
-                "extended": figures,
-                "linear_map": stitched(run, view, config),
-            }
-            lines.append(line)
-            print(json.dumps(line), flush=True)
-    return lines
+def line(run: Path, view: ActivationStore, config: ExtendConfig) -> dict[str, Any]:
+    """All figures of one number of pairs and seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = extend(run, view, config, Path(folder) / "run")
+        record = json.loads((made / "fit.json").read_text())
+        figures = measure(load_model(made), view, config.stream)
+        closed_figures = figures
+        if config.steps:
+            closed = extend(run, view, replace(config, steps=0), Path(folder) / "closed")
+            closed_figures = measure(load_model(closed), view, config.stream)
+    return {
+        "pairs": config.pairs,
+        "seed": config.seed,
+        "steps": config.steps,
+        "seconds": record["seconds"],
+        "kept_step": record["kept_step"],
+        "extended": figures,
+        "closed_forms": closed_figures,
+        "linear_map": stitched(run, view, config),
+    }
+
+
+def joint_figures(run: Path, view: ActivationStore, stream: str, out: Path) -> Figures:
+    """What the stream reaches where all are fitted together, as `run` was."""
+    config = FitConfig.from_json(json.loads((run / CONFIG).read_text())["fit"])
+    return measure(load_model(fit(view, config, out)), view, stream)
 
 
 def entries() -> list[Entry]:
@@ -206,7 +213,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
     figure, axes = pyplot.subplots(1, len(results), figsize=(5 * len(results), 3.6), squeeze=False)
     for axis, (name, result) in zip(axes[0], results.items(), strict=True):
-        for key, label in (("extended", "extend"), ("linear_map", "linear map, existing head")):
+        for key, label in LABELS.items():
             counts = sorted({line["pairs"] for line in result["curve"]})
             means = [
                 statistics.fmean(
@@ -238,16 +245,29 @@ def main() -> None:
     parser.add_argument("--name", help="key in the results; default: the stream")
     args = parser.parse_args()
     store = ActivationStore.open(args.store, verify=False)
-    joint = measure(load_model(args.joint), store, args.stream) if args.joint else None
+    held = load_model(args.run).streams
+    names = (*held, args.stream)
+    view = store.showing([s for name in names for s in store.streams if s.name == name])
     results = json.loads(FILE.read_text()) if FILE.is_file() else {}
-    results[args.name or args.stream] = {
-        "date": date.today().isoformat(),
-        "commit": commit(),
-        "hardware": hardware(),
-        "joint": joint,
-        "steps": args.steps,
-        "curve": curve(args.run, store, args.stream, args.pairs, args.seeds, args.steps),
-    }
+    result = results.setdefault(args.name or args.stream, {"joint": None, "curve": []})
+    if args.joint and result["joint"] is None:
+        result["joint"] = joint_figures(args.run, view, args.stream, args.joint)
+        _write(results, result)
+    done = {(each["pairs"], each["seed"], each["steps"]) for each in result["curve"]}
+    for count, seed in product(args.pairs, args.seeds):
+        if (count, seed, args.steps) in done:
+            continue
+        config = ExtendConfig(stream=args.stream, pairs=count, seed=seed, steps=args.steps)
+        found = line(args.run, view, config)
+        others = [x for x in result["curve"] if (x["pairs"], x["seed"]) != (count, seed)]
+        result["curve"] = [*others, found]
+        result["curve"].sort(key=lambda each: (each["pairs"], each["seed"]))
+        print(json.dumps(found), flush=True)
+        _write(results, result)
+
+
+def _write(results: dict[str, Any], changed: dict[str, Any]) -> None:
+    changed |= {"date": date.today().isoformat(), "commit": commit(), "hardware": hardware()}
     FILE.write_text(json.dumps(results, indent=1) + "\n")
     plot(results, IMAGES / "extension.png")
 

@@ -18,9 +18,12 @@ from koine.errors import TrainingError
 from koine.manifest import CONCEPTS
 from training.demo.corpus import CORPUS_SEED, write_corpus
 from training.demo.server import DemoServer
+from training.demo.streams import JOINS
 from training.demo.tour import show_answers
 
-HELP = "extract, fit, name, evaluate, export, serve and ask, on the built-in corpus"
+HELP = "extract, fit, name, evaluate, export, extend, serve and ask, on the built-in corpus"
+JOIN_ITEMS, JOIN_STEPS = 600, 50
+"""Of the encoder that joins later: enough to show it, in seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
     artifact = out / "artifact"
     if not artifact.exists():
         _command("export", str(fitted), "--localisers", "--name", "demo", "--out", str(artifact))
+    _join(corpus, fitted, out)
     # once more: only now is there an artifact whose costs the page can state
     page = ("--artifact", str(artifact), "--data", str(corpus))
     _command("evaluate", str(fitted), *page, last_lines=2)
@@ -57,6 +61,15 @@ def run(args: argparse.Namespace) -> None:
         if os.environ.get("DEMO_EXIT") != "1":
             print("The server stays up; Ctrl-C stops it.", flush=True)
             _wait(server.alive)
+
+
+def _join(corpus: Path, fitted: Path, out: Path) -> None:
+    """Another vision encoder joins the dictionary, which stays as it is."""
+    store, stream = out / "late_store", next(iter(JOINS))
+    few = ("--limit", str(JOIN_ITEMS), "--out", str(store))
+    _command("extract", "--recipe", "demo", "--join", stream, "--data", str(corpus), *few)
+    where = ("--store", str(store), "--stream", stream, "--out", str(out / "extended"))
+    _command("extend", str(fitted), *where, "--steps", str(JOIN_STEPS))
 
 
 def _labels(artifact: Path) -> dict[int, str]:

@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
         f"weights of step {record['kept_step']}"
     )
     print(
-        f"on the pairs kept out: shares {judged['agreement']:.2f} of the active concepts with an "
-        f"existing stream, FVU {judged['fvu_self']:.2f} self, {judged['fvu_cross']:.2f} cross"
+        f"on the pairs kept out: agreement with the existing streams {judged['agreement']:.2f} "
+        f"(Jaccard, 0 is chance); FVU {judged['fvu_self']:.2f} self, "
+        f"{judged['fvu_cross']:.2f} cross"
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import NamedTuple
 
-from koine.concepts import Concept, read_concepts, write_concepts
 from koine.errors import RequestError
+from koine.labels import LabelLayer, Shown
 from training.activations.files import write_atomic
 from training.activations.store import ActivationStore
 from training.migration.carry import LABEL_FROM, VERIFIED_FROM, carried
@@ -31,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"confidence below which a concept has no counterpart; default: {LABEL_FROM}",
     )
     parser.add_argument(
-        "--labels", type=Path, help="concepts.jsonl of OLD; default: its artifact's"
+        "--apply",
+        type=Path,
+        metavar="LABELS",
+        help="carry labels over, in this directory of label layers (KOINE_LABELS)",
     )
-    parser.add_argument(
-        "--apply", type=Path, metavar="FILE", help="write NEW's concepts.jsonl with labels here"
-    )
+    parser.add_argument("--by", metavar="NAME", help="who answers for what `--apply` writes")
     parser.add_argument("--seed", type=int, default=0, help="of the shuffles that tell chance")
     parser.add_argument(
         "--no-verify", action="store_true", help="skip the check of the store's SHA-256 hashes"
@@ -47,13 +49,11 @@ def run(args: argparse.Namespace) -> None:
     if not 0 <= args.least <= 1:
         raise RequestError(f"`--least` must be between 0 and 1, got {args.least:g}")
     old, new = open_side(args.old), open_side(args.new)
-    if args.labels is not None:
-        old = old._replace(concepts=_labels(args.labels, old))
-    if args.apply is not None and old.concepts is None:
-        raise RequestError(
-            f"`{args.old}` has no artifact, so nothing says what its concepts are called: export "
-            "it, or give `--labels`"
-        )
+    layers = None
+    if args.apply is not None:
+        if not args.by:
+            raise RequestError("`--apply` needs `--by NAME`: who answers for the labels")
+        layers = _layer(args.apply, old), _layer(args.apply, new)
     store = None
     if args.store is not None:
         store = ActivationStore.open(args.store, verify=not args.no_verify)
@@ -62,32 +62,44 @@ def run(args: argparse.Namespace) -> None:
     write_atomic(args.out, (json.dumps(content, indent=1) + "\n").encode())
     print(summary(content))
     print(args.out)
-    if args.apply is not None:
-        _apply(args.apply, old, new, migration, args.least)
+    if layers is not None:
+        _apply(*layers, migration, args.least, old, args.by)
 
 
-def _apply(path: Path, old: Side, new: Side, migration: Migration, least: float) -> None:
-    assert old.concepts is not None
-    blank = new.concepts or [Concept(id=c) for c in range(new.num_concepts)]
-    concepts = carried(
-        old.concepts,
-        blank,
+class _Layer(NamedTuple):
+    layer: LabelLayer
+    shown: list[Shown]
+    """Every concept's state when it was opened."""
+
+
+def _layer(directory: Path, side: Side) -> _Layer:
+    concepts = side.concepts
+    if side.artifact is None or concepts is None:
+        raise RequestError(
+            f"`{side.path}` has no artifact, which labels belong to: export it, or give the "
+            "artifact itself"
+        )
+    layer = LabelLayer(directory, side.artifact, concepts)
+    labels = layer.labels()
+    return _Layer(layer, [layer.shown(concept.id, labels) for concept in concepts])
+
+
+def _apply(
+    old: _Layer, new: _Layer, migration: Migration, least: float, side: Side, person: str
+) -> None:
+    assert side.artifact is not None
+    edits = carried(
+        old.shown,
+        new.shown,
         migration.matches,
+        history=new.layer.labels().history,
+        source=f"migrated from {side.artifact.manifest.title}",
         label_from=least,
         verified_from=max(least, VERIFIED_FROM),
     )
-    write_concepts(path, concepts)
-    changed = sum(a != b for a, b in zip(blank, concepts, strict=True))
-    print(f"{path}: {changed:,} concepts took a label")
-
-
-def _labels(path: Path, old: Side) -> list[Concept]:
-    if not path.is_file():
-        raise RequestError(f"`{path}` is no file: give the concepts.jsonl of `{old.path}`")
-    concepts = read_concepts(path)
-    if len(concepts) != old.num_concepts:
-        raise RequestError(
-            f"`{path}` lists {len(concepts)} concepts, `{old.path}` has {old.num_concepts}: give "
-            "its own"
-        )
-    return concepts
+    changes = new.layer.append(edits, person=person)
+    judged = sum(change.after.status != "proposed" for change in changes)
+    print(
+        f"{new.layer.path}: {len(changes):,} concepts took a label or a judgement; "
+        f"{judged:,} of them as people had judged the old one"
+    )

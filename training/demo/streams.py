@@ -1,4 +1,4 @@
-"""The demo's three streams as data; loads no library and no weights."""
+"""The demo's three streams, and one that joins later, as data; loads no library and no weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,20 @@ VISION = EncoderConfig(
         resize_size=64, crop_size=64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
     ),
 )
+LATE = EncoderConfig(
+    kind="timm",
+    modality="image",
+    name="resnet18",
+    weights="random:1",
+    pooling="avg",
+    preprocess=VISION.preprocess,
+)
 STREAMS: dict[str, EncoderConfig] = {
     "clip_image": CLIP_IMAGE,
     "clip_text": CLIP_TEXT,
     "vision": VISION,
 }
 """Stream name → its encoder, in the order of the recipe."""
+JOINS: dict[str, EncoderConfig] = {"late": LATE}
+"""Joins later: another architecture, wider and untrained, so that no weights need to be kept.
+Random convolutions tell colours and backgrounds."""

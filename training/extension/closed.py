@@ -1,24 +1,25 @@
 """A new stream in closed form: ridge regressions onto what the frozen streams say of each pair.
 
 With z the new stream's normalised activations, targets are means over an item's existing streams:
-    map of z's components → their places in the shared space (dictionaries with a selector)
+    map of z → their places in the shared space, before these are made unit (where there is one),
+        of all existing streams or of those of its modality
     encoder of z → their pre-codes;  decoder of their codes → z
-A linear map into one existing stream and then its head is a special case: ridge onto a linear
-image of that stream is that image of ridge onto the stream. Takes no step.
+Where there is a selector, the new stream chooses by its place alone: regressed pre-codes of so few
+pairs add noise to scores. Takes no step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from training.activations.store import ActivationStore
-from training.components import whitened
 from training.extension.config import ExtendConfig
 from training.extension.judge import Judge
 from training.extension.teacher import Taught, existing, taught
@@ -27,8 +28,6 @@ from training.unit import UNIT_NORM_EPS
 
 CHUNK_ROWS = 1024
 _CAPTIONS = 12  # beside the draws of schedule.py and pairs.py
-_CALIBRATIONS = 30
-_RARE = 1e-3
 
 
 class Moments(NamedTuple):
@@ -78,10 +77,6 @@ def set_statistics(
     if any(bool(other.shift_D.any()) for other in others):  # as the existing ones are
         new.shift_D.copy_(new.mean_D)
         new.scale.copy_(variance.rsqrt())
-    if model.config.selector is not None:
-        z_FD = centred_FD * new.scale.double()
-        basis_PD = model.selector_of(stream).basis_PD
-        basis_PD.copy_(whitened(z_FD.T @ z_FD / len(z_FD), len(basis_PD)))
 
 
 @torch.no_grad()
@@ -97,36 +92,64 @@ def fit_closed(
     chunks = list(_chunks(model, store, config, rows_F))
     decoding = moments((_joint_codes(t, model.config.num_concepts), t.z_ND) for t in chunks)
     encoding = moments((t.z_ND, _mean_pre_codes(model, t)) for t in chunks)
-    placing = None
+    chosen: dict[str, float] = {}
     if model.config.selector is not None:
-        selector = model.selector_of(stream)
-        placing = moments((selector.components(t.z_ND), _mean_places(model, t)) for t in chunks)
-        each = [model.selector_of(name) for name in existing(model, stream)]
-        selector.sharpness.copy_(torch.stack([s.sharpness for s in each]).mean())
-    tried: list[tuple[float, dict[str, float], dict[str, Tensor]]] = []
-
-    def look(**penalties: float) -> None:
-        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        tried.append((judge.look(model).value, penalties, state))
-
-    def best() -> dict[str, float]:
-        _, penalties, state = max(tried, key=lambda one: one[0])
-        model.load_state_dict(state)
-        return penalties
-
+        _set_scores(model, stream)
+        chosen |= _fit_map(model, store, config, chunks, judge)
     _set_decoder(model, stream, decoding, config.penalties[0])
-    for penalty in config.penalties:
-        _set_encoder(model, stream, encoding, penalty)
-        for place_penalty in config.penalties if placing is not None else (0.0,):
-            if placing is not None:
-                _set_map(model, stream, placing, place_penalty, chunks)
-            look(encoder=penalty, map=place_penalty, decoder=config.penalties[0])
-    chosen = best()
-    for penalty in config.penalties[1:]:
+    chosen["encoder"] = _best(
+        config.penalties,
+        lambda penalty: _set_encoder(model, stream, encoding, penalty),
+        lambda: judge.look(model).value,
+    )
+
+    def set_decoder(penalty: float) -> None:
         _set_decoder(model, stream, decoding, penalty)
         _set_encoder(model, stream, encoding, chosen["encoder"])
-        look(**{**chosen, "decoder": penalty})
-    return best()
+
+    look = judge.look
+    chosen["decoder"] = _best(config.penalties, set_decoder, lambda: look(model).value)
+    return chosen
+
+
+def _fit_map(
+    model: AlignedDictionary,
+    store: ActivationStore,
+    config: ExtendConfig,
+    chunks: Sequence[Taught],
+    judge: Judge,
+) -> dict[str, float]:
+    """Onto the places of all existing streams, or of those of the new one's modality alone."""
+    stream = config.stream
+    modality = {spec.name: spec.modality for spec in store.streams}
+    others = existing(model, stream)
+    alike = [name for name in others if modality[name] == modality[stream]]
+    found: list[tuple[float, float, Moments]] = []
+    for names in (others, alike) if alike and len(alike) < len(others) else (others,):
+        places = moments(_places(model, t, names) for t in chunks)
+        penalty = _best(
+            config.penalties,
+            lambda penalty, places=places: _set_map(model, stream, places, penalty),
+            lambda: judge.look(model).agreement,
+        )
+        found.append((judge.look(model).agreement, penalty, places))
+    best = max(range(len(found)), key=lambda index: found[index][0])
+    _, penalty, places = found[best]
+    _set_map(model, stream, places, penalty)
+    return {"map": penalty, "map_streams": len((others, alike)[best])}
+
+
+def _best(
+    penalties: Sequence[float], put: Callable[[float], None], value: Callable[[], float]
+) -> float:
+    """The penalty of the largest value; it is put last."""
+    found: dict[float, float] = {}
+    for penalty in penalties:
+        put(penalty)
+        found[penalty] = value()
+    best = max(found, key=found.__getitem__)
+    put(best)
+    return best
 
 
 def _set_decoder(model: AlignedDictionary, stream: str, m: Moments, penalty: float) -> None:
@@ -142,38 +165,29 @@ def _set_encoder(model: AlignedDictionary, stream: str, m: Moments, penalty: flo
     new.latent_bias_C.copy_(bias_C + new.pre_bias_D @ weight_CD.T)
 
 
-def _set_map(
-    model: AlignedDictionary, stream: str, m: Moments, penalty: float, chunks: list[Taught]
-) -> None:
-    """After the encoder, since rates depend on both."""
-    selector, (map_RP, map_bias_R) = model.selector_of(stream), m.ridge(penalty)
-    selector.map_RP.copy_(map_RP)
-    selector.map_bias_R.copy_(map_bias_R)
-    each = [model.selector_of(name) for name in existing(model, stream)]
-    selector.score_bias_C.copy_(torch.stack([s.score_bias_C for s in each]).mean(0))
-    selector.rate_C.copy_(target_rates(model, stream))
-    calibrate(model, stream, chunks, selector.rate_C)
-
-
-def calibrate(
-    model: AlignedDictionary, stream: str, chunks: list[Taught], rates_C: Float[Tensor, "C"]
-) -> None:
-    """Biases of the new stream's scores by which each concept fires as often as in the others."""
+def _set_scores(model: AlignedDictionary, stream: str) -> None:
+    """Sharpness and biases of the scores are the existing streams' means."""
     selector = model.selector_of(stream)
-    sample_ND = torch.cat([t.z_ND for t in chunks])[:CHUNK_ROWS]
-    scores_NC = model.scores(stream, sample_ND) - selector.score_bias_C
-    spread = scores_NC.std()
-    for step in range(_CALIBRATIONS):
-        top_NK = (scores_NC + selector.score_bias_C).topk(model.config.k, dim=1).indices
-        found_C = torch.bincount(top_NK.flatten(), minlength=len(rates_C)) / len(sample_ND)
-        push_C = ((rates_C + _RARE) / (found_C + _RARE)).log().clamp(-1, 1)
-        selector.score_bias_C += spread * 0.2 * push_C / (1 + step / 10)
+    each = [model.selector_of(name) for name in existing(model, stream)]
+    selector.sharpness.copy_(torch.stack([s.sharpness for s in each]).mean())
+    selector.score_bias_C.copy_(torch.stack([s.score_bias_C for s in each]).mean(0))
+    selector.rate_C.copy_(torch.stack([s.rate_C for s in each]).mean(0))
+    selector.pre_code_weight.zero_()
 
 
-def target_rates(model: AlignedDictionary, stream: str) -> Float[Tensor, "C"]:
-    """Mean rate of each concept in the existing streams, as their selectors counted it."""
-    names = existing(model, stream)
-    return torch.stack([model.selector_of(name).rate_C for name in names]).mean(0)
+def _set_map(model: AlignedDictionary, stream: str, m: Moments, penalty: float) -> None:
+    """The map of all of z, as white components and a map of those: weight = map · basis."""
+    selector, (weight_RD, bias_R) = model.selector_of(stream), m.ridge(penalty)
+    weight_RD = weight_RD.double()
+    values_R, turn_RR = torch.linalg.eigh(weight_RD @ m.cov_XX @ weight_RD.T)
+    count = min(len(selector.basis_PD), len(values_R))
+    spread_M = values_R[-count:].clamp_min(1e-12).sqrt()
+    turn_RM = turn_RR[:, -count:]
+    selector.basis_PD.zero_()
+    selector.map_RP.zero_()
+    selector.basis_PD[:count] = (turn_RM / spread_M).T @ weight_RD
+    selector.map_RP[:, :count] = turn_RM * spread_M
+    selector.map_bias_R.copy_(bias_R)
 
 
 def _chunks(
@@ -199,10 +213,18 @@ def _mean_pre_codes(model: AlignedDictionary, t: Taught) -> Float[Tensor, "N C"]
     return _mean([model.of(n).pre_codes(z_ND) for n, z_ND in t.others.items()], t.present_NS)
 
 
-def _mean_places(model: AlignedDictionary, t: Taught) -> Float[Tensor, "N R"]:
-    selectors = {name: model.selector_of(name) for name in t.others}
-    places = [s(s.components(t.others[name])) for name, s in selectors.items()]
-    return _mean(places, t.present_NS)
+def _places(
+    model: AlignedDictionary, t: Taught, names: Sequence[str]
+) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N R"]]:
+    """The pairs that have one of these streams, and their mean place before it is made unit."""
+    columns = [list(t.others).index(name) for name in names]
+    places: list[Tensor] = []
+    for name in names:
+        s = model.selector_of(name)
+        places.append(functional.linear(s.components(t.others[name]), s.map_RP, s.map_bias_R))
+    present_NS = t.present_NS[:, columns]
+    here_N = present_NS.any(1)
+    return t.z_ND[here_N], _mean(places, present_NS)[here_N]
 
 
 def _joint_codes(t: Taught, num_concepts: int) -> Float[Tensor, "N C"]:

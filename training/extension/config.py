@@ -18,13 +18,13 @@ class ExtendConfig:
     """Items that have the new stream and an existing one, in all; None takes all."""
     choose: float = 0.15
     """Share of the pairs that penalties and the step are chosen on, never fitted on."""
-    penalties: tuple[float, ...] = (0.01, 0.1, 1.0)
+    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     """Ridge penalties tried, as multiples of the inputs' mean variance."""
-    steps: int = 400
+    steps: int = 100
     """Steps of distillation after the closed forms; the best on the pairs kept out are kept."""
     batch_size: int = 256
     """Pairs a step."""
-    lr: float = 5e-4
+    lr: float = 1e-3
     """Adam's peak learning rate of encoder and decoder."""
     selector_lr: float = 1e-3
     """AdamW's peak learning rate of the map into the shared space."""
@@ -34,8 +34,6 @@ class ExtendConfig:
     """Weight of teaching the new stream what the existing ones choose together."""
     contrast_weight: float = 1.0
     """Weight of the contrastive loss between the new stream's place of an item and the others'."""
-    balance_lr: float = 0.04
-    """Step, per unit of log rate, that brings a concept's rate to what it is in the others."""
     validate_every: int = 25
     """Steps between looks at the pairs kept out, each one a resume state."""
     seed: int = 42

@@ -3,6 +3,7 @@
 Per pair, with own codes of every stream: self reconstruction of the new one, cross reconstruction
 to and from each existing one, teaching of what the existing ones choose together, and contrast of
 places in the shared space, as `losses.py` and `alignment.py` have them for all streams at once.
+The map sees the components that the closed form found, so it has few weights to overfit.
 Only the new stream's weights move; which of them are kept, the pairs kept out decide.
 """
 
@@ -22,21 +23,16 @@ from training import checkpoint
 from training.activations.store import ActivationStore
 from training.alignment import SupportCrossEntropy
 from training.configs import FitConfig
-from training.extension.closed import target_rates
 from training.extension.config import ExtendConfig
 from training.extension.judge import Judge
 from training.extension.teacher import Taught, taught
 from training.info_nce import mean_info_nce
-from training.kernels.hiding import with_hidden
 from training.kernels.sparse import Support, reconstruct
 from training.model import AlignedDictionary, select
 from training.progress import progress
 from training.schedule import lr_factor, step_rows
 from training.unit import unit
 
-_HIDDEN = 13  # beside the draws of schedule.py, alignment.py, pairs.py and closed.py
-_RATE_MOMENTUM = 0.9
-_RARE = 1e-3
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -144,19 +140,14 @@ class Distiller:
         if model.config.selector is None:
             terms["teach"] = config.teach_weight * self._teach_pre_codes(t)
             return terms
-        self._balance(own_NK, t)
         terms |= self._align(t)
         return terms
 
     def _align(self, t: Taught) -> dict[str, Tensor]:
-        """Teaching and contrast in the shared space; some components are hidden."""
+        """Teaching and contrast in the shared space."""
         shared, selector = self.model.config.selector, self.model.selector_of(self.stream)
         assert shared is not None
-        key = np.random.SeedSequence((self.config.seed, _HIDDEN, self.step)).generate_state(1)[0]
-        seen_NP = selector.components(t.z_ND)
-        if shared.dropout:
-            seen_NP = with_hidden(seen_NP, shared.dropout, int(key), 0)
-        place_NR = selector(seen_NP)
+        place_NR = selector(selector.components(t.z_ND))
         weight_N = torch.full((len(place_NR),), 1 / len(place_NR))
         teach = SupportCrossEntropy.apply(
             place_NR * selector.sharpness, unit(self.model.prototypes_CR), t.joint_NK, weight_N
@@ -173,15 +164,6 @@ class Distiller:
         new = self.model.of(self.stream)
         logits_NC = new.pre_codes(t.z_ND)
         return (logits_NC.logsumexp(1) - logits_NC.gather(1, t.joint_NK).mean(1)).mean()
-
-    @torch.no_grad()
-    def _balance(self, own_NK: Tensor, t: Taught) -> None:
-        """Push the scores of concepts that fire more or less often than in the others."""
-        selector, count = self.model.selector_of(self.stream), self.model.config.num_concepts
-        found_C = torch.bincount(own_NK.flatten(), minlength=count) / len(own_NK)
-        selector.rate_C.lerp_(found_C, 1 - _RATE_MOMENTUM)
-        ratio_C = (selector.rate_C + _RARE) / (target_rates(self.model, self.stream) + _RARE)
-        selector.score_bias_C -= self.config.balance_lr * ratio_C.log()
 
     def _look(self, judge: Judge, losses: dict[str, float] | None = None) -> None:
         judged = judge.look(self.model)

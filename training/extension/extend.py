@@ -107,11 +107,10 @@ def _fit(
     before = checkpoint.load_model(parent)
     width = next(spec.d_in for spec in store.streams if spec.name == config.stream)
     model = extended_model(before, config.stream, width)
-    _weigh(model, store, config.stream)
-    judge = Judge(model, store, config.stream, pairs.choose)
+    set_statistics(model, store, config.stream, pairs.fit)
+    judge = Judge(model, store, config.stream, pairs.choose)  # reads the normalised pairs
     penalties: dict[str, float] | None = None
     if not (run / checkpoint.CHECKPOINT).is_file():
-        set_statistics(model, store, config.stream, pairs.fit)
         penalties = fit_closed(model, store, config, pairs.fit, judge)
         checkpoint.write_json(run / PENALTIES, penalties)
     distiller = Distiller(model, store, fit, config, pairs.fit, run)
@@ -130,15 +129,6 @@ def _fit(
 
 PENALTIES = "penalties.json"
 """Those chosen for the closed forms, beside the run's other files."""
-
-
-def _weigh(model: AlignedDictionary, store: ActivationStore, stream: str) -> None:
-    """As `initial.set_lone_weights`, for the new stream only: the others are frozen."""
-    if model.config.selector is None:
-        return
-    modality = {spec.name: spec.modality for spec in store.streams}
-    if list(modality.values()).count(modality[stream]) == 1:
-        model.selector_of(stream).pre_code_weight *= model.config.selector.lone_factor
 
 
 def _assert_frozen(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:

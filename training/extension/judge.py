@@ -21,7 +21,7 @@ class Judged(NamedTuple):
     """Means over pairs and existing streams, independent encoding, on normalised activations."""
 
     agreement: float
-    """Jaccard of what the new stream and an existing one select."""
+    """Jaccard of what the new stream and an existing one select, adjusted for chance."""
     fvu_self: float
     fvu_cross: float
     """From the new stream to existing ones and back."""
@@ -51,31 +51,46 @@ class Judge:
     @torch.no_grad()
     def look(self, model: AlignedDictionary) -> Judged:
         """The figures of a model whose new stream has changed."""
-        sums = torch.zeros(3, 2, dtype=torch.float64)
+        others = existing(model, self._stream)
+        jaccard = torch.zeros(2, len(others), 2, dtype=torch.float64)
+        sums = torch.zeros(2, 2, dtype=torch.float64)
         for part in self._parts:
             own = own_codes(model, self._stream, part.z_ND)
-            sums[0] += self._agreement(part, own, model.config.num_concepts)
-            sums[1] += _errors(model, self._stream, own, part.z_ND)
-            for column, name in enumerate(existing(model, self._stream)):
+            jaccard += _jaccards(part, own, model.config.num_concepts)
+            sums[0] += _errors(model, self._stream, own, part.z_ND)
+            for column, name in enumerate(others):
                 here_N = part.present_NS[:, column]
                 if here_N.any():
                     theirs = TopK(*(x[here_N] for x in part.own[name]))
                     mine = TopK(*(x[here_N] for x in own))
-                    sums[2] += _errors(model, name, mine, part.others[name][here_N])
-                    sums[2] += _errors(model, self._stream, theirs, part.z_ND[here_N])
-        agreement, fvu_self, fvu_cross = (sums[:, 0] / sums[:, 1].clamp_min(1e-12)).tolist()
-        return Judged(agreement, fvu_self, fvu_cross)
+                    sums[1] += _errors(model, name, mine, part.others[name][here_N])
+                    sums[1] += _errors(model, self._stream, theirs, part.z_ND[here_N])
+        fvu_self, fvu_cross = _means(sums).tolist()
+        found_S, chance_S = _means(jaccard)
+        paired_S = jaccard[0, :, 1] > 0
+        adjusted_S = ((found_S - chance_S) / (1 - chance_S).clamp_min(1e-12))[paired_S]
+        return Judged(adjusted_S.mean().item(), fvu_self, fvu_cross)
 
-    def _agreement(self, part: Taught, own: TopK, num_concepts: int) -> Tensor:
-        mine_NC = _active(own, num_concepts)
-        sums = torch.zeros(2, dtype=torch.float64)
-        for column, codes in enumerate(part.own.values()):
-            theirs_NC = _active(codes, num_concepts)
+
+def _means(sums: Tensor) -> Tensor:
+    """Of pairs of a sum and a count, in the last dimension; 0 where nothing was counted."""
+    return sums[..., 0] / sums[..., 1].clamp_min(1e-12)
+
+
+def _jaccards(part: Taught, own: TopK, num_concepts: int) -> Tensor:
+    """Sums and counts for each existing stream, [2, S, 2]: of the same item, of another item."""
+    mine_NC = _active(own, num_concepts)
+    sums = torch.zeros(2, len(part.own), 2, dtype=torch.float64)
+    half = max(1, len(mine_NC) // 2)
+    for column, codes in enumerate(part.own.values()):
+        present_N = part.present_NS[:, column]
+        for row, shift in enumerate((0, half)):
+            theirs_NC = _active(codes, num_concepts).roll(shift, 0)
             both_N, any_N = (mine_NC & theirs_NC).sum(1), (mine_NC | theirs_NC).sum(1)
-            counted_N = part.present_NS[:, column] & (any_N > 0)
-            sums[0] += (both_N / any_N.clamp_min(1))[counted_N].sum()
-            sums[1] += counted_N.sum()
-        return sums
+            counted_N = present_N & present_N.roll(shift) & (any_N > 0)
+            sums[row, column, 0] += (both_N / any_N.clamp_min(1))[counted_N].sum()
+            sums[row, column, 1] += counted_N.sum()
+    return sums
 
 
 def own_codes(model: AlignedDictionary, stream: str, z_ND: Tensor) -> TopK:

@@ -42,6 +42,9 @@ class Migration(NamedTuple):
     labels: list[dict[str, Any]] | None
     """By confidence: share of matches in which both concepts follow the same label of held-out
     items, and the same for shuffled matches; None without a store that has labels."""
+    held_out: list[float | None] | None = None
+    """By confidence: share of matches whose new concept is, of all, the one that fires most like
+    the old one on held-out items; None without a store that links the two."""
 
 
 def migrate(old: Side, new: Side, store: ActivationStore | None, *, seed: int = 0) -> Migration:
@@ -69,10 +72,19 @@ def migrate(old: Side, new: Side, store: ActivationStore | None, *, seed: int = 
             "share no stream, and no store links them: give `--store` with streams of both"
         )
     matches = match(evidence)
-    if store is not None and evidence[0].kind == "firing" and store.label_names:
-        test_N = store.split("test")
-        labels = _label_agreement(old, new, store, test_N, matches, seed)
-    return Migration(matches, {e.kind: round(e.level, 4) for e in evidence}, items, labels)
+    levels = {e.kind: round(e.level, 4) for e in evidence}
+    if store is None or evidence[0].kind != "firing":
+        return Migration(matches, levels, items, None)
+    test_N = store.split("test")
+    old_codes, new_codes = old.encode(store, test_N), new.encode(store, test_N)
+    held_out = _held_out(_linked(old_codes, new_codes), matches)
+    if store.label_names:
+        follows = [
+            label_of_each(list(codes.values()), store.labels(test_N))
+            for codes in (old_codes, new_codes)
+        ]
+        labels = _label_agreement(follows, matches, seed)
+    return Migration(matches, levels, items, labels, held_out)
 
 
 def unmatched(count: int, found: Sequence[int]) -> list[int]:
@@ -85,6 +97,7 @@ def as_json(
 ) -> dict[str, Any]:
     """The content of `migration.json`; pairs below `least` have no counterpart."""
     sure = [m for m in migration.matches if m.confidence >= least]
+    concepts = old.concepts
     return {
         "schema": SCHEMA,
         "created": datetime.now(UTC).replace(microsecond=0).isoformat(),
@@ -94,10 +107,10 @@ def as_json(
         "items": migration.items,
         "least_confidence": least,
         "chance_levels": migration.levels,
-        "matches": [_entry(m, old.concepts) for m in sure],
+        "matches": [_entry(m, concepts) for m in sure],
         "only_old": unmatched(old.num_concepts, [m.old for m in sure]),
         "only_new": unmatched(new.num_concepts, [m.new for m in sure]),
-        "by_confidence": _counts(migration.matches),
+        "by_confidence": _counts(migration),
         "label_agreement": migration.labels,
     }
 
@@ -114,6 +127,8 @@ def summary(content: dict[str, Any]) -> str:
     for row in content["by_confidence"]:
         low, high = row["confidence"]
         line = f"  confidence {low:.2f} to {high:.2f}: {row['matches']:,} matches"
+        if row["best_on_held_out"] is not None:
+            line += f", the best on held-out items in {row['best_on_held_out']:.0%}"
         said = agreement.get((low, high))
         if said and said["same_label"] is not None:
             line += f", same label in {said['same_label']:.0%} ({said['shuffled']:.0%} if shuffled)"
@@ -137,13 +152,15 @@ def _bins() -> list[tuple[float, float]]:
     return list(zip(BINS[:-1], BINS[1:], strict=True))
 
 
-def _counts(matches: Sequence[Match]) -> list[dict[str, Any]]:
+def _counts(migration: Migration) -> list[dict[str, Any]]:
+    shares = migration.held_out or [None] * len(_bins())
     return [
         {
             "confidence": [low, min(high, 1.0)],
-            "matches": sum(low <= m.confidence < high for m in matches),
+            "matches": sum(low <= m.confidence < high for m in migration.matches),
+            "best_on_held_out": share,
         }
-        for low, high in _bins()
+        for (low, high), share in zip(_bins(), shares, strict=True)
     ]
 
 
@@ -165,18 +182,20 @@ def _check_widths(store: ActivationStore, *sides: Side) -> None:
                 )
 
 
+def _held_out(pairs: list[tuple[Any, Any]], matches: Sequence[Match]) -> list[float | None]:
+    found = firing([a for a, _ in pairs], [b for _, b in pairs], seed=0)
+    shares: list[float | None] = []
+    for low, high in _bins():
+        part = [m for m in matches if low <= m.confidence < high]
+        fires = [m for m in part if found.known_AB[m.old].any()]
+        right = [found.alike_AB[m.old].argmax() == m.new for m in fires]
+        shares.append(float(np.mean(right)) if right else None)
+    return shares
+
+
 def _label_agreement(
-    old: Side,
-    new: Side,
-    store: ActivationStore,
-    rows_N: Int64[np.ndarray, "N"],
-    matches: Sequence[Match],
-    seed: int,
+    follows: Sequence[Int64[np.ndarray, "C"]], matches: Sequence[Match], seed: int
 ) -> list[dict[str, Any]]:
-    labels_NL = store.labels(rows_N)
-    follows = [
-        label_of_each(list(side.encode(store, rows_N).values()), labels_NL) for side in (old, new)
-    ]
     rows: list[dict[str, Any]] = []
     for low, high in _bins():
         part = [m for m in matches if low <= m.confidence < high]

@@ -50,8 +50,13 @@ class Side(NamedTuple):
     directions: Mapping[str, Float64[np.ndarray, "C _"]]
     """By stream: unit decoder rows."""
     encode: Encode
-    concepts: list[Concept] | None
-    """What the artifact says of them; None for a run without one."""
+    artifact: Artifact | None
+    """None for a run without one."""
+
+    @property
+    def concepts(self) -> list[Concept] | None:
+        """What the artifact says of them; None for a run without one."""
+        return None if self.artifact is None else read_concepts(self.artifact.file(CONCEPTS))
 
 
 def open_side(path: Path) -> Side:
@@ -76,7 +81,7 @@ def _of_run(run: Path) -> Side:
         widths={name: model.of(name).encoder_CD.shape[1] for name in model.streams},
         directions={name: decoder_rows(model, name) for name in model.streams},
         encode=_RunCodes(model),
-        concepts=read_concepts(artifact / CONCEPTS) if is_artifact(artifact) else None,
+        artifact=Artifact.open(artifact) if is_artifact(artifact) else None,
     )
 
 
@@ -95,7 +100,7 @@ def _of_artifact(artifact: Artifact) -> Side:
         encode=_ArtifactCodes(
             Heads(artifact.path, files, widths, [CPU]), artifact.manifest.num_concepts, widths
         ),
-        concepts=read_concepts(artifact.file(CONCEPTS)),
+        artifact=artifact,
     )
 
 

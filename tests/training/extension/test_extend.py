@@ -28,15 +28,24 @@ from training.extension.extend import extend
 from training.extension.pairs import check_streams, draw_pairs
 from training.trainer import fit
 
-SIZES: dict[str, Any] = {"num_concepts": 32, "k": 3, "steps": 120, "seed": 1}
-CONFIG = ExtendConfig(stream="other", steps=50)
+SIZES: dict[str, Any] = {
+    "num_concepts": 32,
+    "k": 3,
+    "steps": 60,
+    "batch_size": 64,
+    "lr": 5e-3,
+    "seed": 1,
+}
+ROWS, PAIRS = 400, 320
+"""Of the store, and those of `train` and `val`."""
+CONFIG = ExtendConfig(stream="other", steps=20, batch_size=64, validate_every=5)
 
 
 class Case:
     """A dictionary of `image` and `words`, extended by `other`."""
 
     def __init__(self, folder: Path, config: FitConfig) -> None:
-        self.store = atoms_store(folder / "full", 600)
+        self.store = atoms_store(folder / "full", ROWS)
         self.parent_store = pick(self.store, folder / "two", ("image", "words"))
         self.parent = fit(self.parent_store, config, folder / "parent", device="cpu")
         self.run = extend(self.parent, self.store, CONFIG, folder / "extended")
@@ -80,7 +89,7 @@ def test_the_exported_heads_keep_them_too_and_the_manifest_tells_the_lineage(
     assert lineage.stream == "other"
     assert lineage.parent.startswith("sha256:")
     assert lineage.store == f"sha256:{case.store.fingerprint}"
-    assert lineage.pairs == 480
+    assert lineage.pairs == PAIRS
     assert [s.spec.name for s in after.manifest.streams] == ["image", "words", "other"]
 
 
@@ -89,6 +98,10 @@ def test_the_new_stream_agrees_far_beyond_chance_and_is_evaluated_as_any(case: C
     found = report["independent"]["active_jaccard_adjusted"]
     assert found["image|other"] > 0.6 * found["image|words"]
     assert report["independent"]["fvu"]["other->other"] < 0.9
+    kept_out = json.loads((case.run / checkpoint.RECORD).read_text())["choose"]
+    mean = (found["image|other"] + found["words|other"]) / 2
+    assert abs(kept_out["agreement"] - mean) < 0.1  # of 80 items each: normalised alike
+    assert abs(kept_out["fvu_self"] - report["independent"]["fvu"]["other->other"]) < 0.1
     assert report["controls"]["untrained"]["independent"]["active_jaccard_adjusted"] is not None
 
 
@@ -107,7 +120,7 @@ def test_a_killed_extension_goes_on_to_the_same_bits(
     take = Distiller._take_step
 
     def dying(self: Distiller) -> dict[str, float]:
-        if self.step == 33:
+        if self.step == 13:
             raise KeyboardInterrupt
         return take(self)
 
@@ -191,9 +204,9 @@ def test_an_unfinished_parent_and_a_directory_of_another_run_are_refused(
 
 
 def test_pairs_are_disjoint_counted_in_all_and_never_from_test(case: Case) -> None:
-    for pairs in (None, 64, 400):
+    for pairs in (None, 64, 300):
         drawn = draw_pairs(case.store, replace(CONFIG, pairs=pairs))
-        assert drawn.count == (pairs or 480)
+        assert drawn.count == (pairs or PAIRS)
         together = np.concatenate([drawn.fit, drawn.choose])
         assert len(np.unique(together)) == drawn.count
         assert not np.isin(together, case.store.split("test")).any()
@@ -201,10 +214,10 @@ def test_pairs_are_disjoint_counted_in_all_and_never_from_test(case: Case) -> No
 
 
 def test_an_extended_dictionary_can_be_extended(case: Case, tmp_path: Path) -> None:
-    copies = [case.store.vectors("other", np.array([i])) * 2 for i in range(600)]
-    streams = {n: [case.store.vectors(n, np.array([i])) for i in range(600)] for n in ("other",)}
+    copies = [case.store.vectors("other", np.array([i])) * 2 for i in range(ROWS)]
+    streams = {n: [case.store.vectors(n, np.array([i])) for i in range(ROWS)] for n in ("other",)}
     more = write_store(tmp_path / "more", {**streams, "third": copies})
-    run = extend(case.run, more, ExtendConfig(stream="third", steps=10), tmp_path / "third")
+    run = extend(case.run, more, replace(CONFIG, stream="third", steps=2), tmp_path / "third")
     assert load_model(run).streams == ("image", "words", "other", "third")
 
 

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from koine.concepts import Concept, read_concepts
+from koine.concepts import Status, read_concepts
 from koine.errors import DataError, RequestError
+from koine.labels import Edit, LabelLayer, Shown, State
+from koine.manifest import CONCEPTS
 from tests.training.stores import atoms_store, write_store
 from training.__main__ import main
 from training.activations.store import ActivationStore
 from training.checkpoint import load_model, save_model
 from training.configs import FitConfig
+from training.export.build import export
 from training.initial import initial_model
 from training.migration.carry import carried
 from training.migration.match import Match
@@ -24,12 +27,12 @@ from training.migration.migrate import as_json, migrate, summary
 from training.migration.sides import open_side
 from training.trainer import fit
 
-CONFIG = FitConfig(num_concepts=32, k=3, steps=150, seed=1)
+CONFIG = FitConfig(num_concepts=32, k=3, steps=60, batch_size=64, lr=5e-3, seed=1)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
-    return atoms_store(tmp_path_factory.mktemp("migrate") / "store", 600)
+    return atoms_store(tmp_path_factory.mktemp("migrate") / "store", 400)
 
 
 @pytest.fixture(scope="module")
@@ -106,44 +109,70 @@ def test_a_store_of_another_width_is_refused(run: Path, store: ActivationStore) 
         migrate(open_side(run), open_side(run), narrow)
 
 
+def shown(status: Status, label: str | None, proposed: str | None = None) -> Shown:
+    return Shown(state=State(label=label, status=status), proposed=proposed or label)
+
+
+def matched(sure: dict[int, float]) -> list[Match]:
+    return [Match(c, c, p, None, None, True) for c, p in sure.items()]
+
+
 def test_labels_go_over_as_far_as_the_match_is_sure() -> None:
     old = [
-        Concept(id=0, label="dog", status="verified"),
-        Concept(id=1, label="red", status="verified"),
-        Concept(id=2, label="cat", status="rejected"),
-        Concept(id=3, label="sea", status="proposed"),
-        Concept(id=4),
+        shown("verified", "dog"),
+        shown("verified", "red"),
+        shown("proposed", "sea"),
+        shown("unnamed", None),
+        shown("renamed", "tree"),
     ]
-    new = [Concept(id=c) for c in range(5)]
-    new[3] = Concept(id=3, label="lake", status="verified")
-    sure = {0: 0.9, 1: 0.6, 2: 0.6, 3: 0.9, 4: 0.9}
-    matches = [Match(c, c, p, None, None, True) for c, p in sure.items()]
-    got = carried(old, new, matches)
-    assert (got[0].label, got[0].status, got[0].source, got[0].score) == (
-        "dog",
-        "verified",
-        "migrated:0",
-        0.9,
-    )
-    assert (got[1].label, got[1].status) == ("red", "proposed")
-    assert got[2] == new[2]  # a doubtful rejection says nothing
-    assert got[3] == new[3]  # what a person said of the new one stays
-    assert got[4] == new[4]
-    assert carried(old, new, [Match(0, 0, 0.3, None, None, True)]) == new
+    new = [shown("unnamed", None) for _ in old]
+    new[2] = shown("verified", "lake")
+    sure = {0: 0.9, 1: 0.6, 2: 0.9, 3: 0.9, 4: 0.3}
+    edits = carried(old, new, matched(sure), history={}, source="migrated from a@1")
+    assert [(e.concept, e.status, e.label, e.confidence) for e in edits] == [
+        (0, "verified", "dog", 0.9),
+        (1, "proposed", "red", 0.6),  # a doubtful judgement is a proposal again
+    ]  # what a person said of 2 stays; 3 has no label; the match of 4 is too doubtful
+    assert edits[0].source == "migrated from a@1, concept 0"
 
 
-def test_the_command_writes_the_match_and_the_labels(
+def test_a_rejection_goes_over_to_the_same_proposal_of_a_sure_match() -> None:
+    old = [shown("rejected", None, "cat")] * 3
+    new = [shown("proposed", "cat"), shown("proposed", "dog"), shown("proposed", "cat")]
+    edits = carried(old, new, matched({0: 0.9, 1: 0.9, 2: 0.6}), history={}, source="a@1")
+    assert [(e.concept, e.status, e.label) for e in edits] == [(0, "rejected", None)]
+
+
+def test_the_command_writes_the_match_and_carries_labels_into_the_layer(
     run: Path, permuted: tuple[Path, np.ndarray], store: ActivationStore, tmp_path: Path
 ) -> None:
+    """Verified in the old layer → verified in the new one, with history; once, and revocable."""
     other, order = permuted
-    named = tmp_path / "concepts.jsonl"
-    lines = [Concept(id=c, label=f"label{c}", status="verified") for c in range(32)]
-    named.write_text("".join(c.model_dump_json() + "\n" for c in lines))
-    out, applied = tmp_path / "migration.json", tmp_path / "new.jsonl"
-    words = ["migrate", str(run), str(other), "--store", str(store.path), "--out", str(out)]
-    assert main([*words, "--apply", str(applied)]) == 2  # nothing says what OLD's are called
-    assert main([*words, "--labels", str(named), "--apply", str(applied)]) == 0
+    (other / "fit.json").write_bytes((run / "fit.json").read_bytes())
+    artifacts = [
+        export(path, tmp_path / name, name=name).artifact
+        for path, name in ((run, "old"), (other, "new"))
+    ]
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    old, new = (LabelLayer(labels, a, read_concepts(a.file(CONCEPTS))) for a in artifacts)
+    old.append([Edit(concept=c, status="renamed", label=f"label{c}") for c in range(4)], person="p")
+    out, paths = tmp_path / "migration.json", [str(a.path) for a in artifacts]
+    words = ["migrate", *paths, "--store", str(store.path), "--out", str(out)]
+    applying = [*words, "--apply", str(labels), "--by", "anna"]
+    assert main([*words, "--apply", str(labels)]) == 2  # nobody answers for it
+    assert main(["migrate", str(other), *applying[2:]]) == 2  # labels belong to artifacts
+    assert main(applying) == 0
     content = json.loads(out.read_text())
     assert content["schema"] == "koine.migration/1"
     assert content["only_old"] == content["only_new"] == []
-    assert [c.label for c in read_concepts(applied)] == [f"label{c}" for c in order]
+    place = {int(c): i for i, c in enumerate(order)}
+    for c in range(4):
+        (change,) = new.labels().history[place[c]]
+        assert change.after == State(label=f"label{c}", status="renamed")
+        assert (change.person, change.source) == ("anna", f"migrated from old@1, concept {c}")
+        assert change.confidence is not None
+        assert change.confidence > 0.99
+    new.append([Edit(concept=place[0], status="rejected")], person="p")
+    assert main(applying) == 0
+    assert new.labels().revision == 5  # four carried once, and what a person said since
