@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from koine import manifest as m
 from koine.artifact import Artifact, is_artifact, sha256_file
@@ -203,7 +203,7 @@ def _write_directions(path: Path, draft: Draft) -> None:
         return
     path.parent.mkdir()
     rows = {name: draft.weights[name] for name in draft.localisers}
-    save_file({name: w.encoder_CD * w.scale for name, w in rows.items()}, path)
+    path.write_bytes(save({name: w.encoder_CD * w.scale for name, w in rows.items()}))
 
 
 def _write_decoders(path: Path, draft: Draft) -> None:
@@ -215,7 +215,7 @@ def _write_decoders(path: Path, draft: Draft) -> None:
         tensors[f"{name}.shift"] = w.shift_D
         tensors[f"{name}.scale"] = w.scale
         tensors[f"{name}.mean"] = w.mean_D
-    save_file(tensors, path)
+    path.write_bytes(save(tensors))  # `save_file` keeps files from other users
 
 
 def _profile(folder: Path, draft: Draft, title: str) -> Profile:

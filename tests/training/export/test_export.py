@@ -128,6 +128,17 @@ def test_exporting_twice_gives_the_same_files(koine_run: Path, tmp_path: Path) -
     assert one == two.model_copy(update={"created": one.created})
 
 
+def test_who_may_read_a_file_here_may_read_each_of_an_artifact(
+    koine_run: Path, tmp_path: Path
+) -> None:
+    """The service may run as another user than the export did."""
+    (tmp_path / "plain").touch()
+    wanted = (tmp_path / "plain").stat().st_mode
+    artifact = export(koine_run, tmp_path / "artifact").artifact
+    files = [path for path in artifact.path.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode for path in files if path.stat().st_mode != wanted} == {}
+
+
 def test_an_artifact_is_replaced_and_nothing_else_is(koine_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "artifact"
     export(koine_run, out, version="1")
