@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.report import Report
 
-REPORT = Report("monitoring", ("windows", "audit"))
+REPORT = Report("monitoring", ("windows", "audit", "tax"))
 
 if __name__ == "__main__":
     sys.exit(REPORT.main())
