@@ -23,7 +23,7 @@ from benchmarks.serving.load import Request
 from benchmarks.serving.server import Server, serving
 from koine.audit.signing import write_new_key
 
-SECONDS, ROUNDS, WARM_UP_S = 8.0, 7, 4.0
+SECONDS, ROUNDS, WARM_UP_S = 5.0, 5, 3.0
 TARGET = 0.97
 CASES = (
     replace(DEMO_IMAGE, samples=lambda: made.images(512, 128, 128)),
