@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
@@ -281,7 +280,11 @@ def test_two_workers_are_killed_and_nothing_acknowledged_is_lost(
             answer = server.client.post("/v1/encode", json={"inputs": [{"text": text}]})
             if answer.status_code == 200:
                 told.add(content_digest(text.encode()))
-        os.killpg(server.process.pid, signal.SIGKILL)
+        parent = psutil.Process(server.process.pid)
+        family = [*parent.children(recursive=True), parent]  # workers have sessions of their own
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=10)
     kept = {event.content["text"] for event in log.events("encode")}
     assert len(told) == 60
     assert told <= kept
