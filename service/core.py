@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from koine.errors import AuditError, DeadlineError, KoineError, NotReadyError, OverloadedError
+from koine.errors import AuditError, KoineError, NotReadyError, OverloadedError
 from service import metrics, telemetry
 from service.audit import Audit
 from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
 from service.contents import Contents, contents_of_all
 from service.counting import Counting
+from service.deadline import within
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
 from service.flow import Answer
@@ -75,7 +76,8 @@ class Core:
             start = time.perf_counter()
             contents = await self._contents(call.items)
             try:
-                answers = await self._in_time(dictionary, call, contents, timings, timeout_s)
+                async with within(timeout_s, "send fewer items, or wait longer"):
+                    answers = await self._answers(dictionary, call, contents, timings, timeout_s)
             except OverloadedError:  # turned away unread, and cheaply
                 raise
             except KoineError as error:
@@ -86,8 +88,7 @@ class Core:
             if self.counting is not None:
                 request = telemetry.current()
                 client = "" if request is None else request.key_id or ""
-                mode = options.mode
-                self.counting.take(dictionary.counted, mode, contents, answers, client)
+                self.counting.take(dictionary.counted, options.mode, contents, answers, client)
         counted = Counter(
             (item.modality, "error" if isinstance(answer, KoineError) else "ok")
             for item, answer in zip(call.items, answers, strict=True)
@@ -95,23 +96,6 @@ class Core:
         for (modality, outcome), count in counted.items():
             metrics.ITEMS.labels(modality, outcome).inc(count)
         return Encoded(dictionary, answers, timings)
-
-    async def _in_time(
-        self,
-        dictionary: Dictionary,
-        call: Call,
-        contents: Sequence[Contents | None],
-        timings: Timings,
-        timeout_s: float,
-    ) -> list[Answer]:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._answers(dictionary, call, contents, timings, timeout_s)
-        except TimeoutError:
-            metrics.DEADLINES.inc()
-            raise DeadlineError(
-                f"no answer within {timeout_s:.3g} s; send fewer items, or wait longer"
-            ) from None
 
     async def _record(
         self,

@@ -10,13 +10,14 @@ from functools import partial
 from typing import NamedTuple
 
 from koine.concepts import Concept
-from koine.errors import DeadlineError, KoineError, OverloadedError, RequestError, TextError
+from koine.errors import KoineError, OverloadedError, RequestError, TextError
 from koine.finding import Found
 from koine.images import decode_image, preprocess_image
 from koine.localisation import Localised, check_concept, overlay
 from service import metrics, telemetry
 from service.contents import contents_of
 from service.core import Core
+from service.deadline import within
 from service.dictionary import Dictionary
 from service.jobs import Item, image_bytes
 from service.timings import Timings
@@ -67,7 +68,13 @@ async def localise(core: Core, wanted: Wanted, timeout_s: float | None = None) -
         start = time.perf_counter()
         answer: Shown | KoineError
         try:
-            answer = await _in_time(dictionary, wanted, core.settings.max_pixels, timeout_s)
+            async with within(timeout_s, "wait longer"):
+                concepts = (await dictionary.book.current()).concepts
+                asked = time.perf_counter()
+                work = partial(
+                    _shown, dictionary, wanted, concepts, core.settings.max_pixels, asked
+                )
+                answer = await dictionary.lane.run(work)
         except KoineError as error:
             answer = error
         outcome = "error" if isinstance(answer, KoineError) else "ok"
@@ -78,21 +85,6 @@ async def localise(core: Core, wanted: Wanted, timeout_s: float | None = None) -
         raise answer
     telemetry.note(timings=answer.timings)
     return answer
-
-
-async def _in_time(
-    dictionary: Dictionary, wanted: Wanted, max_pixels: int, timeout_s: float
-) -> Shown:
-    try:
-        async with asyncio.timeout(timeout_s):
-            concepts = (await dictionary.book.current()).concepts
-            asked = time.perf_counter()
-            return await dictionary.lane.run(
-                partial(_shown, dictionary, wanted, concepts, max_pixels, asked)
-            )
-    except TimeoutError:
-        metrics.DEADLINES.inc()
-        raise DeadlineError(f"no answer within {timeout_s:.3g} s; wait longer") from None
 
 
 async def _record(
