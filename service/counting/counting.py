@@ -22,9 +22,9 @@ from koine.drift.segments import ALL, Asker, label_segment, segments_of
 from koine.drift.tally import Tally
 from koine.errors import KoineError
 from koine.profile import profile_bytes
-from koine.types import Mode
+from koine.types import Modality, Mode
 from service import metrics
-from service.contents import Contents
+from service.contents import ACTIVATIONS, Contents
 from service.counting.admission import Admission
 from service.counting.buckets import Bucket, Buckets, OwnBuckets, RedisBuckets
 from service.counting.known import Known
@@ -49,6 +49,7 @@ class Served(NamedTuple):
     digest: str
     title: str
     streams: tuple[str, ...]
+    modalities: tuple[Modality, ...]
     num_concepts: int
     k: int
 
@@ -193,7 +194,7 @@ class Counting:
             if counted is None:
                 tally = Tally(served.title, served.streams, served.num_concepts, served.k)
                 counted = self._counted[stretch] = _Counted(tally)
-            fresh = self._fresh(stretch, items)
+            fresh = self._fresh(stretch, served, items)
             metrics.DRIFT_ITEMS.labels("duplicate").inc(len(items) - len(fresh))
             metrics.DRIFT_ITEMS.labels("counted").inc(len(fresh))
             if fresh:
@@ -210,8 +211,13 @@ class Counting:
             for segment in self._counted[stretch].unseen
         }
 
-    def _fresh(self, stretch: _Stretch, items: Sequence[_Waiting]) -> list[_Waiting]:
-        """Those that no earlier item of the window equals."""
+    def _fresh(
+        self, stretch: _Stretch, served: Served, items: Sequence[_Waiting]
+    ) -> list[_Waiting]:
+        """Those with streams that read nothing like it before in the window, and those streams.
+
+        An image with five captions is one item of the image streams and five of the text streams.
+        """
         start = stretch.start // self._window_s * self._window_s
         window = _Stretch(stretch.digest, start)
         for old in [s for s in self._known if s.start < start - self._window_s]:
@@ -219,9 +225,18 @@ class Counting:
         known = self._known.setdefault(window, Known())
         if known.full:
             log.debug("equal items of this window count again: too many different ones came")
-        keys = [hash(tuple(sorted(item.contents.items()))) for item in items]
-        first_N = known.first(np.array(keys, np.int64).view(np.uint64))
-        return [item for item, first in zip(items, first_N.tolist(), strict=True) if first]
+        modality = dict(zip(served.streams, served.modalities, strict=True))
+        keys = [
+            hash((name, _read_by(name, modality[name], item.contents)))
+            for item in items
+            for name in item.rows
+        ]
+        first = iter(known.first(np.array(keys, np.int64).view(np.uint64)).tolist())
+        left = [
+            item._replace(rows={name: row for name, row in item.rows.items() if next(first)})
+            for item in items
+        ]
+        return [item for item in left if item.rows]
 
     def _forget(self, put: Collection[Bucket]) -> None:
         """What was put and has ended needs no sums any more."""
@@ -244,6 +259,11 @@ def buckets_of(settings: Settings) -> Buckets:
 
 def _start(stretch: _Stretch) -> int:
     return stretch.start
+
+
+def _read_by(stream: str, modality: Modality, contents: Contents) -> str | None:
+    """The digest of the part of an item that a stream read."""
+    return contents.get(f"{ACTIVATIONS}{stream}") or contents.get(modality)
 
 
 def _count(served: Served, items: Sequence[_Waiting], counted: _Counted, watched: set[str]) -> None:

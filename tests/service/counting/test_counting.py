@@ -24,7 +24,7 @@ from service.jobs import Row
 from tests.service.cache.server import RedisServer
 
 C, K = 30, 3
-SERVED = Served("d" * 64, "demo@1", ("a", "b"), C, K)
+SERVED = Served("d" * 64, "demo@1", ("a", "b"), ("text", "image"), C, K)
 
 
 def rows(seed: int) -> dict[str, Row]:
@@ -100,6 +100,27 @@ def test_equal_items_errors_and_joint_codes_are_not_counted() -> None:
         counting.take(SERVED, "independent", [content(91)], [TextError("too long")], Asker())
         counting.take(SERVED, "independent", [None], [TextError("unreadable")], Asker())
         assert (await seen(counting)).items == 15
+
+    asyncio.run(run())
+
+
+def test_an_image_with_other_captions_is_one_item_of_image_streams() -> None:
+    def both(n: int) -> dict[str, Row]:
+        return {"a": rows(n)["a"], "b": rows(n)["a"]}
+
+    async def items(counting: Counting) -> tuple[int, int, int]:
+        found = (await counting.window(SERVED.digest, 3600)).profile
+        assert found is not None
+        a, b = found.streams["a"].items, found.streams["b"].items
+        return a, b, found.agreement["a|b"].items
+
+    async def run() -> None:
+        counting = Counting(OwnBuckets(3600), 3600)
+        contents = [{"text": f"{n:064x}", "image": f"{n // 5:064x}"} for n in range(50)]
+        counting.take(SERVED, "independent", contents, [both(n) for n in range(50)], Asker())
+        assert await items(counting) == (50, 10, 10)
+        counting.take(SERVED, "independent", [{"activations.b": "0" * 64}], [rows(1)], Asker())
+        assert (await items(counting))[0] == 51  # a stream that reads nothing known is counted
 
     asyncio.run(run())
 
