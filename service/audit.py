@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-import numpy as np
-
 from koine.audit.config import AuditConfig
+from koine.audit.encodes import Encoded, encode_events
 from koine.audit.entries import node_name
 from koine.audit.events import (
-    MICRO,
     MOST_TEXT,
-    ActiveConcept,
     ArtifactEvent,
     ConfigEvent,
-    EncodeEvent,
     Event,
     KeyEvent,
 )
-from koine.audit.journal import Receipt
+from koine.audit.journal import Written, event_bytes
 from koine.audit.log import AuditLog
 from koine.audit.signing import read_signing_key
 from koine.audit.sinks import FileSink, RedisSink, Sink, StdoutSink
@@ -36,13 +32,12 @@ from service import metrics, telemetry
 from service.access.keys import Key
 from service.contents import Contents
 from service.flow import Answer
-from service.jobs import Row
 from service.settings import PREFIX, Settings
 
 TOP = 8
 """Concepts of each stream that are kept of an answer, the strongest first."""
-INLINE_EVENTS = 32
-"""Events made in the event loop; a thread would cost more."""
+INLINE_EVENTS = 256
+"""Events made in the event loop, about a millisecond; a thread would cost more."""
 MOST_WRITERS = 1024
 STATS_S = 1.0
 """How often the log's figures go into the metrics."""
@@ -73,12 +68,15 @@ class Audit:
 
     async def record(self, *events: Event) -> None:
         """Keeps events; raises `AuditError` under `fail_closed` where one cannot be kept."""
-        assert self._log is not None, "opened before anything is recorded"
-        receipts = [self._log.submit(event) for event in events]
         for event in events:
-            metrics.AUDIT_EVENTS.labels(event.kind).inc()
-        if receipts and self._log.config.policy == "fail_closed":
-            await _on_disk(receipts, self._log.config.wait_s)
+            await self._keep(event.kind, [event_bytes(event)])
+
+    async def _keep(self, kind: str, events: Sequence[bytes]) -> None:
+        assert self._log is not None, "opened before anything is recorded"
+        written = self._log.submit(events)
+        metrics.AUDIT_EVENTS.labels(kind).inc(len(events))
+        if self._log.config.policy == "fail_closed":
+            await _on_disk(written, self._log.config.wait_s)
 
     async def encoded(
         self,
@@ -97,23 +95,19 @@ class Audit:
         key, trace = (None, None) if request is None else (request.key_id, request.trace_id)
         known = {"image", "text", *(f"activations.{name}" for name in streams)}
 
-        def events() -> list[Event]:
-            return [
-                EncodeEvent(
-                    content={n: d for n, d in (content or {}).items() if n in known},
-                    dictionary=digest,
-                    mode=mode,
-                    codes={} if isinstance(answer, KoineError) else _strongest(answer),
-                    key=key,
-                    latency_us=round(seconds * 1e6),
-                    outcome=type(answer).__name__ if isinstance(answer, KoineError) else "ok",
-                    trace=trace,
-                )
-                for content, answer in zip(contents, answers, strict=True)
-            ]
+        def events() -> list[bytes]:
+            return encode_events(
+                [_kept(c, a, known) for c, a in zip(contents, answers, strict=True)],
+                dictionary=digest,
+                mode=mode,
+                key=key,
+                latency_us=round(seconds * 1e6),
+                trace=trace,
+                top=TOP,
+            )
 
         made = await asyncio.to_thread(events) if len(answers) > INLINE_EVENTS else events()
-        await self.record(*made)
+        await self._keep("encode", made)
 
     async def artifact(self, event: ArtifactEvent) -> None:
         """Records what befell a dictionary; one that cannot be kept is logged and serves on."""
@@ -129,7 +123,7 @@ class Audit:
         assert self._log is not None, "opened before keys are followed"
         for event in _key_events(before, after):
             try:
-                self._log.submit(event)
+                self._log.submit([event_bytes(event)])
             except AuditError as error:
                 log.error("a key was %s, which the audit log does not say: %s", event.action, error)
                 continue
@@ -189,33 +183,23 @@ def check_audit(settings: Settings) -> None:
         raise SettingsError(f"{PREFIX}AUDIT_KEY: {error}") from error
 
 
-async def _on_disk(receipts: Sequence[Future[Receipt]], wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(wait_s):
-            # they are written in order: the last one's end is the end of all
-            await asyncio.wait([asyncio.wrap_future(receipts[-1])])
-    except TimeoutError:
+async def _on_disk(written: Future[Written], wait_s: float) -> None:
+    waited = asyncio.wrap_future(written)
+    # a request that is given up must not take its events out of the batch that is being written
+    await asyncio.wait([waited], timeout=wait_s)
+    if not waited.done():
         raise AuditError(
             f"the audit log's disk did not answer within {wait_s:g} s, so nothing is answered "
             "either; try again later"
-        ) from None
-    for receipt in receipts:
-        if error := receipt.exception():
-            raise error
-
-
-def _strongest(rows: Mapping[str, Row]) -> dict[str, tuple[ActiveConcept, ...]]:
-    found: dict[str, tuple[ActiveConcept, ...]] = {}
-    for name, row in rows.items():
-        first = np.argsort(-row.values_K, kind="stable")[:TOP]
-        found[name] = tuple(
-            ActiveConcept(concept=concept, micros=round(value * MICRO))
-            for concept, value in zip(
-                row.indices_K[first].tolist(), row.values_K[first].tolist(), strict=True
-            )
-            if concept >= 0
         )
-    return found
+    waited.result()
+
+
+def _kept(content: Contents | None, answer: Answer, known: Container[str]) -> Encoded:
+    content = {name: digest for name, digest in (content or {}).items() if name in known}
+    if isinstance(answer, KoineError):
+        return Encoded(content, type(answer).__name__, {})
+    return Encoded(content, "ok", answer)
 
 
 def _key_events(before: Mapping[str, Key], after: Mapping[str, Key]) -> list[KeyEvent]:

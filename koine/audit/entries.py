@@ -11,7 +11,6 @@ import socket
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from koine.audit.canonical import parsed
@@ -43,15 +42,13 @@ class Entry(NamedTuple):
 
 def entry_line(event: bytes, writer: str, sequence: int, time: str, previous: bytes) -> bytes:
     """The entry's line, without the newline, around an event's canonical bytes."""
-    return orjson.dumps(
-        {
-            "event": orjson.Fragment(event),
-            "format": FORMAT,
-            "previous": previous.hex(),
-            "sequence": sequence,
-            "time": time,
-            "writer": writer,
-        }
+    return b'{"event":%b,"format":%d,"previous":"%b","sequence":%d,"time":"%b","writer":"%b"}' % (
+        event,
+        FORMAT,
+        previous.hex().encode(),
+        sequence,
+        time.encode(),
+        writer.encode(),
     )
 
 
