@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from koine.audit.config import AuditConfig
@@ -20,7 +20,6 @@ from koine.audit.events import (
     ArtifactEvent,
     ConfigEvent,
     Event,
-    KeyEvent,
 )
 from koine.audit.journal import Written, event_bytes
 from koine.audit.log import AuditLog
@@ -29,9 +28,10 @@ from koine.audit.sinks import FileSink, RedisSink, Sink, StdoutSink
 from koine.errors import AuditError, KoineError, RequestError, SettingsError, WriterBusyError
 from koine.types import Mode
 from service import metrics, telemetry
-from service.access.keys import Key
+from service.access.keys import read_keys
 from service.contents import Contents
 from service.flow import Answer
+from service.key_record import changes, digest_of, read_state, recorded, state_of, write_state
 from service.settings import PREFIX, Settings
 
 TOP = 8
@@ -51,6 +51,7 @@ class Audit:
     def __init__(self, root: Path, settings: Settings) -> None:
         self._root, self._settings = root, settings
         self._log: AuditLog | None = None
+        self._keys = ThreadPoolExecutor(1, "audit-keys")
         self._telling: asyncio.Task[None] | None = None
 
     @classmethod
@@ -64,12 +65,13 @@ class Audit:
         self._telling = asyncio.create_task(self._tell(), name="audit")
         shown = self._settings.model_dump(mode="json")
         given = {name: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
-        await self.record(ConfigEvent(settings=given))
+        keys = await asyncio.to_thread(self._keys_now)
+        await self.record(ConfigEvent(settings=given, keys=keys))
+        self.follow_keys()
 
-    async def record(self, *events: Event) -> None:
-        """Keeps events; raises `AuditError` under `fail_closed` where one cannot be kept."""
-        for event in events:
-            await self._keep(event.kind, [event_bytes(event)])
+    async def record(self, event: Event) -> None:
+        """Keeps an event; raises `AuditError` under `fail_closed` where it cannot be kept."""
+        await self._keep(event.kind, [event_bytes(event)])
 
     async def _keep(self, kind: str, events: Sequence[bytes]) -> None:
         assert self._log is not None, "opened before anything is recorded"
@@ -118,22 +120,17 @@ class Audit:
                 "a dictionary was %s, which the audit log does not say: %s", event.action, error
             )
 
-    def keys_changed(self, before: Mapping[str, Key], after: Mapping[str, Key]) -> None:
-        """Records how the API keys differ; waits for nothing."""
-        assert self._log is not None, "opened before keys are followed"
-        for event in _key_events(before, after):
-            try:
-                self._log.submit([event_bytes(event)])
-            except AuditError as error:
-                log.error("a key was %s, which the audit log does not say: %s", event.action, error)
-                continue
-            metrics.AUDIT_EVENTS.labels(event.kind).inc()
+    def follow_keys(self, *_: object) -> None:
+        """Records how the API keys differ from what the log says of them; waits for nothing."""
+        if self._settings.keys_file is not None:
+            self._keys.submit(self._record_keys)
 
     async def close(self) -> None:
         """Writes and signs what is left, and lets go of the log."""
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
+        await asyncio.to_thread(self._keys.shutdown)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
@@ -154,6 +151,34 @@ class Audit:
             log.info("the audit log is %s", self._root / f"{node}-{n}")
             return opened
         raise AuditError(f"{self._root} has {MOST_WRITERS} busy writers of {node}")
+
+    def _keys_now(self) -> str | None:
+        path = self._settings.keys_file
+        try:
+            return None if path is None else digest_of(state_of(read_keys(path)))
+        except SettingsError:  # damaged since they were read for use, which a poll will tell
+            return None
+
+    def _record_keys(self) -> None:
+        """One process of those that see a change records it, also one that none of them saw."""
+        assert self._log is not None, "opened before keys are followed"
+        assert self._settings.keys_file is not None
+        try:
+            with recorded(self._root) as path:
+                # read under the lock, so that a slow process does not tell of earlier keys
+                state = state_of(read_keys(self._settings.keys_file))
+                events = changes(read_state(path), state)
+                if not events:
+                    return
+                self._log.submit([event_bytes(event) for event in events]).result()
+                metrics.AUDIT_EVENTS.labels("key").inc(len(events))
+                write_state(path, state)
+        except SettingsError as error:  # the keys of before stay in use
+            log.warning("the audit log does not follow the API keys: %s", error)
+        except (AuditError, OSError) as error:
+            log.error("API keys changed, which the audit log does not say: %s", error)
+        except Exception:  # the edge of a thread: nobody else would tell
+            log.exception("an unforeseen error while API keys were recorded")
 
     async def _tell(self) -> None:
         assert self._log is not None
@@ -195,24 +220,13 @@ async def _on_disk(written: Future[Written], wait_s: float) -> None:
     waited.result()
 
 
-def _kept(content: Contents | None, answer: Answer, known: Container[str]) -> Encoded:
-    content = {name: digest for name, digest in (content or {}).items() if name in known}
+def _kept(content: Contents | None, answer: Answer, known: Set[str]) -> Encoded:
+    content = content or {}
+    if not content.keys() <= known:
+        content = {name: digest for name, digest in content.items() if name in known}
     if isinstance(answer, KoineError):
         return Encoded(content, type(answer).__name__, {})
     return Encoded(content, "ok", answer)
-
-
-def _key_events(before: Mapping[str, Key], after: Mapping[str, Key]) -> list[KeyEvent]:
-    events: list[KeyEvent] = []
-    for secret in before.keys() | after.keys():
-        old, new = before.get(secret), after.get(secret)
-        key = new or old
-        if old == new or key is None:
-            continue
-        gone = new is None or (new.disabled and old is not None and not old.disabled)
-        action = "revoked" if gone else "added" if old is None else "changed"
-        events.append(KeyEvent(action=action, key=key.id, scopes=tuple(sorted(key.scopes))))
-    return sorted(events, key=lambda event: event.key)
 
 
 def _config(settings: Settings) -> AuditConfig:

@@ -83,6 +83,9 @@ class ConfigEvent(Spec):
 
     kind: Literal["config"] = "config"
     settings: dict[Name, Text] = Field(max_length=512)
+    keys: Digest | None = None
+    """SHA-256 of all API keys' ids and terms; None where there are none. It differs from the last
+    start's by `key` events alone."""
 
 
 class DriftEvent(Spec):
