@@ -153,6 +153,8 @@ def _send(port: int, told: set[str], name: str, ended: threading.Event) -> None:
             if answer.status == 200 and len(json.loads(content)["results"]) == ITEMS:
                 told |= {content_digest(text.encode()) for text in texts}
         except (OSError, http.client.HTTPException):
+            pass  # it was killed; the next request opens a connection anew
+        finally:
             connection.close()
 
 
