@@ -104,9 +104,10 @@ def _print_checked(one: Checked) -> None:
     for note in one.notes:
         print(f"note  {one.writer}: {note}")
     verdict = f"{len(one.faults) + one.more:,} FAULTS" if one.faults else "ok"
+    signed = f"signed up to {one.signed - 1:,}" if one.signed else "nothing signed"
     print(
-        f"{one.writer}: {verdict}: entries {one.base:,} to {one.size - 1:,}, signed up to "
-        f"{one.signed - 1:,}, {one.checkpoints:,} checkpoints, {one.published:,} published ones"
+        f"{one.writer}: {verdict}: entries {one.base:,} to {one.size - 1:,}, {signed}, "
+        f"{one.checkpoints:,} checkpoints, {one.published:,} published ones"
     )
 
 
@@ -140,7 +141,10 @@ def _export(args: argparse.Namespace) -> int:
     from koine.audit.entries import now
     from koine.audit.signing import read_verifying_key
 
-    key = read_verifying_key(args.key or args.log / KEY)
+    path: Path = args.key or args.log / KEY
+    if not path.is_file():
+        raise RequestError(f"there is no {path}; give the log's public key with --key")
+    key = read_verifying_key(path)
     begin, end = _time(args.begin), _time(args.end)
     exported = export_bundle(args.log, begin, end, key.line(), args.out, now())
     for one in exported:
