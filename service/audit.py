@@ -170,7 +170,8 @@ class Audit:
                 events = changes(read_state(path), state)
                 if not events:
                     return
-                self._log.submit([event_bytes(event) for event in events]).result()
+                written = self._log.submit([event_bytes(event) for event in events])
+                written.result(self._log.config.wait_s)
                 metrics.AUDIT_EVENTS.labels("key").inc(len(events))
                 write_state(path, state)
         except SettingsError as error:  # the keys of before stay in use

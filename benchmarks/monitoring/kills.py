@@ -1,6 +1,6 @@
 """`kill -9` of a service under load: nothing acknowledged is lost, and every log verifies.
 
-    python -m benchmarks.monitoring.kills --kills 50 --whole 5 --seed 1
+    python -m benchmarks.monitoring.kills --kills 50 --each 10 --seed 1
 
 Clients send texts that occur once. A process that writes the audit log is killed at a random
 moment, its supervisor starts another one meanwhile; now and then the whole service is killed and
@@ -14,6 +14,7 @@ import argparse
 import http.client
 import itertools
 import json
+import math
 import random
 import re
 import sys
@@ -60,28 +61,36 @@ class Survived(NamedTuple):
     faults: list[str]
 
 
-def survive(artifact: Path, folder: Path, *, kills: int, whole: int, seed: int) -> Survived:
-    """Kills `kills` writing processes, then `whole` services, in turns, at random moments."""
+def survive(
+    artifact: Path, folder: Path, *, kills: int, each: int, seed: int, seconds: float = math.inf
+) -> Survived:
+    """Kills writing processes at random moments, and the service whole after `each` of them.
+
+    It ends early, with what it did, where `seconds` are over.
+    """
     root, key = folder / "log", write_new_key(folder / "key")
     root.mkdir()
     settings = {"KOINE_AUDIT": str(root), "KOINE_AUDIT_KEY": str(folder / "key")}
     rng, watch = random.Random(seed), _Watch(root, key)
-    lives = [kills // (whole + 1)] * (whole + 1)
-    lives[0] += kills - sum(lives)
-    for number, own in enumerate(lives):
+    end, workers, services = time.monotonic() + seconds, 0, 0
+    while workers + services < kills and time.monotonic() < end:
         with (
             serving(artifact, workers=WORKERS, core=None, settings=settings) as server,
-            _clients(server.port, watch.told, f"{seed} {number}"),
+            _clients(server.port, watch.told, f"{seed} {services}"),
         ):
-            for _ in range(own):
+            for _ in range(min(each, kills - workers - services)):
                 _when_acknowledged(watch.told, rng)
                 rng.choice(_writing(server, root)).kill()
+                workers += 1
                 watch.check()
-            if number < whole:
+                if time.monotonic() >= end:
+                    break
+            if workers + services < kills:
                 _when_acknowledged(watch.told, rng)
                 _kill_all(server)
+                services += 1
         watch.check()
-    return watch.survived(sum(lives), whole)
+    return watch.survived(workers, services)
 
 
 class _Watch:
@@ -198,15 +207,16 @@ def _kill_all(server: Server) -> None:
 def main() -> None:
     """Prints what was survived; exit 1 where something was lost."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--kills", type=int, default=50, help="of single processes; default: 50")
-    parser.add_argument("--whole", type=int, default=5, help="of the service; default: 5")
+    parser.add_argument("--kills", type=int, default=50, help="default: 50")
+    parser.add_argument("--each", type=int, default=10, help="then the whole service; default: 10")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="ends early after these")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--artifact", type=Path, help="default: that of `make demo`")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = survive(
             asked.artifact or demo(), Path(folder),
-            kills=asked.kills, whole=asked.whole, seed=asked.seed,
+            kills=asked.kills, each=asked.each, seed=asked.seed, seconds=asked.seconds,
         )  # fmt: skip
     print(json.dumps(found._asdict()))
     sys.exit(1 if found.lost or found.faults or not found.acknowledged else 0)

@@ -14,7 +14,7 @@ from koine.artifact import Artifact
 def test_a_killed_service_loses_nothing_acknowledged(
     tiny_artifact: Artifact, tmp_path: Path
 ) -> None:
-    found = survive(tiny_artifact.path, tmp_path, kills=4, whole=1, seed=1)
+    found = survive(tiny_artifact.path, tmp_path, kills=5, each=3, seed=1)
     assert (found.workers_killed, found.services_killed) == (4, 1)
     assert found.acknowledged >= 20
     assert (found.lost, found.faults) == (0, [])
