@@ -21,9 +21,9 @@ from koine.audit.checkpoints import (
     read_checkpoints,
 )
 from koine.audit.config import AuditConfig
-from koine.audit.entries import WRITER, entry_line, now
+from koine.audit.entries import WRITER, chained, now
 from koine.audit.events import Event, LogEvent
-from koine.audit.merkle import ZERO, leaf_hash
+from koine.audit.merkle import ZERO
 from koine.audit.recovery import State, recover
 from koine.audit.segments import Header, create_segment, lock_writer, read_header, segments_of
 from koine.errors import AuditError
@@ -148,19 +148,13 @@ class Journal:
                 f"the disk under {self._folder} failed ({self._broken}); what it holds is not "
                 "known. Mend it, then start again: the log recovers"
             )
-        frontier, head, first = self._frontier.copy(), self._head, self.size
+        first = self.size
         # a clock that was set back must not make time run backwards in the log
         time = max(now(), self._time)
-        written: list[bytes] = []
-        hashes: list[bytes] = []
-        for sequence, event in enumerate(events, start=first):
-            line = entry_line(event, self.writer, sequence, time, head)
-            head = leaf_hash(line)
-            frontier.append(head)
-            written.append(line)
-            hashes.append(head)
+        written, hashes = chained(events, self.writer, first, time, self._head)
         self._to_disk(b"\n".join([*written, b""]))
-        self._frontier, self._head, self._time = frontier, head, time
+        self._frontier.extend(hashes)
+        self._head, self._time = hashes[-1] if hashes else self._head, time
         return Written(self.writer, first, hashes)
 
     def _to_disk(self, content: bytes) -> None:

@@ -347,7 +347,8 @@ def test_writing_without_a_key_loads_no_cryptography() -> None:
 
 def test_entries_are_as_their_reader_expects() -> None:
     event, time = encoded(1), "2026-01-01T00:00:00.000000Z"
-    line = entries.entry_line(journal.event_bytes(event), "w0", 7, time, bytes(32))
+    (line,), (digest,) = entries.chained([journal.event_bytes(event)], "w0", 7, time, bytes(32))
     entry = entries.read_entry(line)
     assert entries.event_of(entry) == event
+    assert entry.hash == digest
     assert (entry.writer, entry.sequence, entry.time, entry.previous) == ("w0", 7, time, "0" * 64)
