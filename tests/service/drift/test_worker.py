@@ -123,10 +123,14 @@ def test_it_judges_tells_and_hands_over(
             "koine_drift_last_run_timestamp_seconds",
             "koine_drift_window_seconds",
         }
-        send(client, 14)
         where = f'dictionary="{tiny_artifact.manifest.title}"'
         drifted = f'koine_drift_state{{{where},state="drift",stream="tiny_text"}}'
-        until(lambda: first.metrics().get(drifted) == 1, 20)
+
+        def seen_after_more_traffic() -> bool:
+            send(client, 2)
+            return first.metrics().get(drifted) == 1
+
+        until(seen_after_more_traffic, 90)
         seen = first.metrics()
         concepts = [name for name in seen if name.startswith("koine_drift_concept_log2_ratio")]
         assert 0 < len(concepts) <= MOST_CONCEPTS
