@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
+from koine.drift.segments import Asker, check_label
 from koine.errors import AuditError, KoineError, NotReadyError, OverloadedError
 from service import metrics, telemetry
 from service.audit import Audit
@@ -18,6 +19,7 @@ from service.counting import Counting
 from service.deadline import within
 from service.dictionaries import Dictionaries
 from service.dictionary import Dictionary
+from service.drift.own import OwnDrift
 from service.flow import Answer
 from service.jobs import Item
 from service.lame_duck import LAME_DUCK
@@ -38,6 +40,10 @@ class Core:
         self.audit = Audit.of(settings)
         self.counting = Counting.of(settings)
         self.dictionaries = Dictionaries(settings, self.audit)
+        self.drift: OwnDrift | None = None
+        if self.counting is not None:
+            served = self.dictionaries
+            self.drift = OwnDrift(settings, self.counting, self.audit, lambda: served.served)
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -52,6 +58,8 @@ class Core:
                 return
         if self.counting is not None:
             self.counting.start()
+        if self.drift is not None:
+            self.drift.start()
         self._running = asyncio.create_task(self.dictionaries.run(), name="dictionaries")
 
     @property
@@ -70,6 +78,7 @@ class Core:
         options, timings = call.options, Timings()
         limit_s = self.settings.timeout_s
         timeout_s = limit_s if call.timeout_s is None else min(call.timeout_s, limit_s)
+        asker = _asker()
         telemetry.note(items=len(call.items), timings=timings)
         with self.dictionaries.find(options.dictionary).in_use() as dictionary:
             telemetry.note(dictionary=dictionary.title)
@@ -86,9 +95,7 @@ class Core:
             await self._record(dictionary, call, contents, answers, start)
             timings.total = time.perf_counter() - start
             if self.counting is not None:
-                request = telemetry.current()
-                client = "" if request is None else request.key_id or ""
-                self.counting.take(dictionary.counted, options.mode, contents, answers, client)
+                self.counting.take(dictionary.counted, options.mode, contents, answers, asker)
         counted = Counter(
             (item.modality, "error" if isinstance(answer, KoineError) else "ok")
             for item, answer in zip(call.items, answers, strict=True)
@@ -154,10 +161,21 @@ class Core:
         await self.dictionaries.close()
         if self.cache is not None:
             await self.cache.close()
+        if self.drift is not None:
+            await self.drift.close()
         if self.counting is not None:
             await self.counting.close()
         if self.audit is not None:
             await self.audit.close()
+
+
+def _asker() -> Asker:
+    """Who sent the current request. Raises `RequestError` for a segment that is none."""
+    request = telemetry.current()
+    if request is None:
+        return Asker()
+    label = "" if request.segment is None else check_label(request.segment)
+    return Asker(request.key_id or "", label)
 
 
 class ByteBudget:

@@ -25,7 +25,8 @@ from koine.exemplars import Exemplars
 from koine.finding import Finder
 from koine.labels import LabelLayer
 from koine.localisation import Localisers
-from koine.manifest import CONCEPTS, DECODERS
+from koine.manifest import CONCEPTS, DECODERS, PROFILE
+from koine.profile import Profile, read_profile
 from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs
@@ -54,6 +55,7 @@ class Loaded(NamedTuple):
     exemplars: Exemplars | None
     layer: LabelLayer | None
     localisers: Localisers
+    profile: Profile
 
 
 def load(path: Path, settings: Settings) -> Loaded:
@@ -79,7 +81,8 @@ def load(path: Path, settings: Settings) -> Loaded:
     localisers = Localisers(
         artifact, [encoder.provider], threads=1, gpu=gpu_of_worker(cuda_devices())
     )
-    return Loaded(encoder, concepts, decoders, exemplars, layer, localisers)
+    profile = read_profile(artifact.file(PROFILE))
+    return Loaded(encoder, concepts, decoders, exemplars, layer, localisers, profile)
 
 
 class Dictionary:
@@ -88,10 +91,11 @@ class Dictionary:
     def __init__(
         self, loaded: Loaded, settings: Settings, pools: Pools, audit: Audit | None = None
     ) -> None:
-        encoder, concepts, self.decoders, self.exemplars, layer, self.localisers = loaded
-        self.encoder = encoder
+        self.encoder = encoder = loaded.encoder
+        self.decoders, self.exemplars = loaded.decoders, loaded.exemplars
+        self.localisers, self.profile = loaded.localisers, loaded.profile
         self.finder, self.lane = Finder(encoder), pools.localising
-        self.book = LabelBook(self.title, concepts, layer, audit)
+        self.book = LabelBook(self.title, loaded.concepts, loaded.layer, audit)
         self._settings = settings
         self._users = 0
         self._admission = Admission()

@@ -46,6 +46,11 @@ _TIMEOUT = {
     "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
     "description": "How long the client will wait.",
 }  # fmt: skip
+_SEGMENT = {
+    "name": "Koine-Segment", "in": "header", "required": False,
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    "description": "What this traffic belongs to: drift is told of each such segment too.",
+}  # fmt: skip
 _LENGTH = {
     "name": "Inference-Header-Content-Length", "in": "header", "required": False,
     "schema": {"type": "integer", "minimum": 1},
@@ -132,7 +137,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     if endpoint.guarded:
         parameters.append(_IF_MATCH)
     elif endpoint.body is not None:
-        parameters.append(_TIMEOUT)
+        parameters += [_TIMEOUT, _SEGMENT]
     if endpoint.cached:
         parameters.append(_IF_NONE_MATCH)
     return parameters

@@ -102,7 +102,22 @@ class Settings(BaseSettings):
     drift_bucket_s: int = Field(default=60, ge=1, le=3600)
     """Seconds of a bucket, in which equal items count once; the same in every instance."""
     drift_window_s: int = Field(default=3600, ge=1, le=31_536_000)
-    """Seconds that `/v1/drift` looks back unless it is asked for others."""
+    """Seconds of a judged window, whole buckets; `/v1/drift` looks back as long unless it is asked
+    for others."""
+    drift_segments: int = Field(default=16, ge=0, le=256)
+    """Segments of the traffic that are watched beside all of it, half of them API keys and half
+    labels of `Koine-Segment`, the first that come; 0 for none."""
+    drift_reference: Literal["artifact", "live"] = "artifact"
+    """What all traffic is compared with: the artifact's profile, or the first `drift_learn_items`
+    that are served. A segment's reference is always the latter."""
+    drift_learn_items: int = Field(default=10_000, ge=200, le=10**9)
+    """Different items that a reference is learnt from."""
+    drift_grace_s: int = Field(default=30, ge=0, le=3600)
+    """Seconds after a window's end until it is judged: counts may come late."""
+    drift_host: str = Field(default="127.0.0.1", min_length=1)
+    """Address that the drift worker listens on; 0.0.0.0 is every one."""
+    drift_port: int = Field(default=3001, ge=0, le=65535)
+    """Port of the drift worker's `/metrics`, `/livez` and `/readyz`."""
     drift_keep_s: int = Field(default=172_800, ge=60, le=31_536_000)
     """Seconds that counts are kept."""
     keys_file: Path | None = None
@@ -138,6 +153,15 @@ class Settings(BaseSettings):
         # a rule of the whole: a field's own would put the password into the message
         if self.redis_url is not None:
             _check_address(self.redis_url.get_secret_value())
+        return self
+
+    @model_validator(mode="after")
+    def _windows_are_whole_buckets(self) -> Self:
+        if self.drift_window_s % self.drift_bucket_s:
+            raise ValueError(
+                f"`{PREFIX}DRIFT_WINDOW_S` {self.drift_window_s} is no multiple of "
+                f"`{PREFIX}DRIFT_BUCKET_S` {self.drift_bucket_s}: a window is whole buckets"
+            )
         return self
 
     @model_validator(mode="after")

@@ -90,8 +90,14 @@ class DriftEvent(Spec):
 
     kind: Literal["drift"] = "drift"
     dictionary: Digest
+    segment: Text = ""
+    """`key:ID` or `label:NAME`; "" is all traffic."""
     stream: StreamName
+    start: Count
+    end: Count
+    """Of the window, in seconds since 1970."""
     state: Name
+    alarm: Name
     items: Count
     concepts: tuple[Count, ...] = Field(default=(), max_length=1000)
     """Those that changed, most changed first."""

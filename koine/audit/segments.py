@@ -109,7 +109,10 @@ def read_header(path: Path, file: BinaryIO) -> Header:
         frontier, head = Frontier(data["size"], nodes), bytes.fromhex(data["head"])
         if len(head) != len(ZERO) or segment_path(path.parent, frontier.size) != path:
             raise ValueError(f"it is that of the segment at {frontier.size}")
-        return Header(data["writer"], frontier, head, data["time"])
+        header = Header(data["writer"], frontier, head, data["time"])
+        if header_line(header) != line.removesuffix(b"\n"):
+            raise ValueError("it is not spelled as a header is")
+        return header
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditError(f"{path} line 1 is no header of a segment: {error}") from error
 

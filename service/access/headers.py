@@ -98,6 +98,7 @@ def cors(settings: Settings) -> list[Middleware]:
                 "X-API-Key",
                 "Content-Type",
                 "Koine-Timeout-Ms",
+                "Koine-Segment",
                 "If-Match",
                 "If-None-Match",
             ],

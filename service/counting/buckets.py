@@ -1,5 +1,7 @@
 """Where the counts of stretches of time are kept: in this process, or in Redis for all of them.
 
+All traffic has a bucket for each stretch, and so has every segment that is watched.
+
 A writer puts all that it has counted in a bucket, again and again, under its own name: writing
 twice changes nothing, and what Redis has lost of a bucket that still grows is there again.
 """
@@ -7,7 +9,8 @@ twice changes nothing, and what Redis has lost of a bucket that still grows is t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from pydantic import SecretStr
@@ -21,16 +24,17 @@ PATIENCE_S = 5.0
 
 
 class Bucket(NamedTuple):
-    """One stretch of time of one dictionary."""
+    """One stretch of time of one dictionary's traffic, or of a segment of it."""
 
     digest: str
+    segment: str
     start: int
     """Seconds since 1970, a multiple of the bucket's length."""
 
 
 @runtime_checkable
 class Buckets(Protocol):
-    """`put` what was counted, `read` what everybody did."""
+    """`put` what was counted, `read` what everybody did, and agree on the segments."""
 
     async def put(self, counts: Mapping[Bucket, bytes]) -> None:
         """Keeps this writer's counts in place of those that it put before. Raises `OSError`."""
@@ -38,6 +42,14 @@ class Buckets(Protocol):
 
     async def read(self, buckets: Sequence[Bucket]) -> list[bytes]:
         """Every writer's counts in these buckets. Raises `OSError`."""
+        ...
+
+    async def seen(self, digest: str, segments: Collection[str]) -> None:
+        """Says that these segments are watched, and had items just now. Raises `OSError`."""
+        ...
+
+    async def segments(self, digest: str) -> set[str]:
+        """Those that are watched: seen while counts are kept. Raises `OSError`."""
         ...
 
     async def close(self) -> None:
@@ -51,6 +63,7 @@ class OwnBuckets:
     def __init__(self, keep_s: int) -> None:
         self._keep_s = keep_s
         self._kept: dict[Bucket, bytes] = {}
+        self._seen: dict[str, dict[str, float]] = {}
 
     async def put(self, counts: Mapping[Bucket, bytes]) -> None:
         """Keeps them, and forgets what is too old beside the newest."""
@@ -62,6 +75,15 @@ class OwnBuckets:
     async def read(self, buckets: Sequence[Bucket]) -> list[bytes]:
         """Those that are kept."""
         return [self._kept[bucket] for bucket in buckets if bucket in self._kept]
+
+    async def seen(self, digest: str, segments: Collection[str]) -> None:
+        """Notes the time."""
+        self._seen.setdefault(digest, {}).update(dict.fromkeys(segments, time.time()))
+
+    async def segments(self, digest: str) -> set[str]:
+        """Those that were seen lately."""
+        oldest = time.time() - self._keep_s
+        return {segment for segment, at in self._seen.get(digest, {}).items() if at >= oldest}
 
     async def close(self) -> None:
         """Has nothing to let go of."""
@@ -98,6 +120,29 @@ class RedisBuckets:
 
         return [content for each in await self._exchanged(ask()) for content in each]
 
+    async def seen(self, digest: str, segments: Collection[str]) -> None:
+        """In a sorted set, by when. Raises `ConnectionError`."""
+        if not segments:
+            return
+        now, name = time.time(), _watched(digest)
+
+        async def write() -> None:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                cast(Any, pipeline).zadd(name, dict.fromkeys(segments, now))
+                cast(Any, pipeline).expire(name, self._keep_s)
+                await pipeline.execute()
+
+        await self._exchanged(write())
+
+    async def segments(self, digest: str) -> set[str]:
+        """Those of the set that are young enough. Raises `ConnectionError`."""
+
+        async def ask() -> list[bytes]:
+            oldest = time.time() - self._keep_s
+            return await cast(Any, self._client).zrangebyscore(_watched(digest), oldest, "+inf")
+
+        return {name.decode() for name in await self._exchanged(ask())}
+
     async def close(self) -> None:
         """Closes the connection."""
         await disconnect(self._client)
@@ -113,4 +158,8 @@ class RedisBuckets:
 
 
 def _key(bucket: Bucket) -> str:
-    return f"{NAMESPACE}:{bucket.digest}:{bucket.start}"
+    return f"{NAMESPACE}:{bucket.digest}:counts:{bucket.start}:{bucket.segment}"
+
+
+def _watched(digest: str) -> str:
+    return f"{NAMESPACE}:{digest}:segments"

@@ -11,19 +11,21 @@ import logging
 import secrets
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from koine.codes import PAD, Codes
+from koine.drift.segments import ALL, Asker, label_segment, segments_of
 from koine.drift.tally import Tally
 from koine.errors import ArtifactError, KoineError
 from koine.profile import Profile, profile_bytes, profile_of
 from koine.types import Mode
 from service import metrics
 from service.contents import Contents
+from service.counting.admission import Admission
 from service.counting.buckets import Bucket, Buckets, OwnBuckets, RedisBuckets
 from service.flow import Answer
 from service.jobs import Row
@@ -61,29 +63,37 @@ class Window(NamedTuple):
 
 class _Waiting(NamedTuple):
     contents: Contents
-    client: str
+    asker: Asker
     rows: Mapping[str, Row]
+
+
+class _Stretch(NamedTuple):
+    """A stretch of time of a dictionary."""
+
+    digest: str
+    start: int
 
 
 @dataclass
 class _Counted:
-    """One bucket as it grows."""
+    """One stretch as it grows."""
 
     tally: Tally
     known: set[int] = field(default_factory=set[int])
     """Of what was counted: 8 bytes of its digest."""
-    put: bool = True
-    """Whether others see all of it."""
+    unseen: set[str] = field(default_factory=set[str])
+    """Segments that others do not see whole."""
 
 
 class Counting:
     """`start` it in an event loop, `take` answers, ask for a `window`, `close` it."""
 
-    def __init__(self, buckets: Buckets, bucket_s: int) -> None:
-        self._buckets, self._bucket_s = buckets, bucket_s
-        self._waiting: dict[tuple[Bucket, Served], list[_Waiting]] = {}
+    def __init__(self, buckets: Buckets, bucket_s: int, most_segments: int = 0) -> None:
+        self.buckets = buckets
+        self._bucket_s, self._admission = bucket_s, Admission(buckets, most_segments)
+        self._waiting: dict[tuple[int, Served], list[_Waiting]] = {}
         self._pending = 0
-        self._counted: dict[Bucket, _Counted] = {}
+        self._counted: dict[_Stretch, _Counted] = {}
         self._flushing = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
         self._told = False
@@ -93,13 +103,7 @@ class Counting:
         """As the settings want it; None where they want none."""
         if not settings.drift:
             return None
-        keep_s = settings.drift_keep_s
-        if settings.redis_url is None:
-            return cls(OwnBuckets(keep_s), settings.drift_bucket_s)
-        # a process that starts again is another writer: it knows nothing of what it had counted
-        writer = secrets.token_hex(8)
-        buckets = RedisBuckets(settings.redis_url, writer, keep_s)
-        return cls(buckets, settings.drift_bucket_s)
+        return cls(buckets_of(settings), settings.drift_bucket_s, settings.drift_segments)
 
     def start(self) -> None:
         """Begins to add up."""
@@ -111,7 +115,7 @@ class Counting:
         mode: Mode,
         contents: Sequence[Contents | None],
         answers: Sequence[Answer],
-        client: str,
+        asker: Asker,
     ) -> None:
         """Leaves answers to be counted; costs an answer next to nothing.
 
@@ -121,7 +125,7 @@ class Counting:
         if mode != "independent":
             return
         start = int(time.time()) // self._bucket_s * self._bucket_s
-        waiting = self._waiting.setdefault((Bucket(served.digest, start), served), [])
+        waiting = self._waiting.setdefault((start, served), [])
         for content, answer in zip(contents, answers, strict=True):
             if content is None or isinstance(answer, KoineError):
                 continue
@@ -129,17 +133,21 @@ class Counting:
                 metrics.DRIFT_ITEMS.labels("dropped").inc()
                 continue
             self._pending += 1
-            waiting.append(_Waiting(content, client, answer))
+            waiting.append(_Waiting(content, asker, answer))
 
     async def flush(self) -> None:
         """Adds up what waits and puts it where others see it; a Redis that is away is waited for
         until the next time."""
         async with self._flushing:
             waiting, self._waiting, self._pending = self._waiting, {}, 0
-            counts = await asyncio.to_thread(self._add_up, waiting)
+            watched: dict[str, set[str]] = {}
+            for (_, served), items in waiting.items():
+                asked = {segment for item in items for segment in segments_of(item.asker)}
+                watched[served.digest] = await self._admission.admitted(served.digest, asked)
+            counts = await asyncio.to_thread(self._add_up, waiting, watched)
             try:
                 if counts:
-                    await self._buckets.put(counts)
+                    await self.buckets.put(counts)
             except OSError as error:
                 if not self._told:
                     log.warning("counts wait to be written: %s", error)
@@ -148,7 +156,7 @@ class Counting:
             self._told = False
             self._forget(counts)
 
-    async def window(self, digest: str, seconds: int) -> Window:
+    async def window(self, digest: str, seconds: int, segment: str = ALL) -> Window:
         """The last `seconds`, in whole buckets, the one that still grows included.
 
         Raises `OSError` where Redis cannot be asked, `ArtifactError` for counts that are damaged.
@@ -156,10 +164,10 @@ class Counting:
         await self.flush()
         last = int(time.time()) // self._bucket_s
         first = last + 1 - max(1, -(-seconds // self._bucket_s))
-        starts = [number * self._bucket_s for number in range(first, last + 1)]
-        found = await self._buckets.read([Bucket(digest, start) for start in starts])
-        profile = await asyncio.to_thread(_total, found)
-        return Window(starts[0], starts[-1] + self._bucket_s, profile)
+        end = (last + 1) * self._bucket_s
+        return await read_window(
+            self.buckets, digest, segment, first * self._bucket_s, end, self._bucket_s
+        )
 
     async def close(self) -> None:
         """Puts what is left, and lets go."""
@@ -167,7 +175,7 @@ class Counting:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
             await self.flush()
-        await self._buckets.close()
+        await self.buckets.close()
 
     async def _run(self) -> None:
         while True:
@@ -178,46 +186,83 @@ class Counting:
                 log.exception("an unforeseen error while counting")
 
     def _add_up(
-        self, waiting: Mapping[tuple[Bucket, Served], Sequence[_Waiting]]
+        self,
+        waiting: Mapping[tuple[int, Served], Sequence[_Waiting]],
+        watched: Mapping[str, set[str]],
     ) -> dict[Bucket, bytes]:
         """Every bucket that others do not see whole."""
-        for (bucket, served), items in waiting.items():
-            counted = self._counted.get(bucket)
+        for (start, served), items in waiting.items():
+            stretch = _Stretch(served.digest, start)
+            counted = self._counted.get(stretch)
             if counted is None:
                 tally = Tally(served.title, served.streams, served.num_concepts, served.k)
-                counted = self._counted[bucket] = _Counted(tally)
-            fresh: list[_Waiting] = []
-            for item in items:
-                key = hash(tuple(sorted(item.contents.items())))
-                if key not in counted.known:
-                    counted.known.add(key)
-                    fresh.append(item)
+                counted = self._counted[stretch] = _Counted(tally)
+            fresh = _fresh(items, counted.known)
             metrics.DRIFT_ITEMS.labels("duplicate").inc(len(items) - len(fresh))
             metrics.DRIFT_ITEMS.labels("counted").inc(len(fresh))
             if fresh:
-                counted.tally.add(*_columns(served, fresh), [item.client for item in fresh])
-                counted.put = False
-        late = sorted((b for b, each in self._counted.items() if not each.put), key=_start)
-        for bucket in late[:-MOST_LATE]:
-            del self._counted[bucket]
-            log.error("the counts of %s were never written and are lost", bucket.start)
+                _count(served, fresh, counted, watched[served.digest])
+        late = sorted((s for s, each in self._counted.items() if each.unseen), key=_start)
+        for stretch in late[:-MOST_LATE]:
+            del self._counted[stretch]
+            log.error("the counts of %s were never written and are lost", stretch.start)
         return {
-            bucket: zlib.compress(profile_bytes(self._counted[bucket].tally.profile()), 1)
-            for bucket in late[-MOST_LATE:]
+            Bucket(stretch.digest, segment, stretch.start): zlib.compress(
+                profile_bytes(self._counted[stretch].tally.profile(segment)), 1
+            )
+            for stretch in late[-MOST_LATE:]
+            for segment in self._counted[stretch].unseen
         }
 
-    def _forget(self, put: Mapping[Bucket, bytes]) -> None:
+    def _forget(self, put: Collection[Bucket]) -> None:
         """What was put and has ended needs no sums any more."""
         for bucket in put:
-            self._counted[bucket].put = True
+            self._counted[_Stretch(bucket.digest, bucket.start)].unseen.discard(bucket.segment)
         now = time.time()
-        for bucket in [b for b, each in self._counted.items() if each.put]:
-            if bucket.start + self._bucket_s + FLUSH_S < now:
-                del self._counted[bucket]
+        for stretch in [s for s, each in self._counted.items() if not each.unseen]:
+            if stretch.start + self._bucket_s + FLUSH_S < now:
+                del self._counted[stretch]
 
 
-def _start(bucket: Bucket) -> int:
-    return bucket.start
+def buckets_of(settings: Settings) -> Buckets:
+    """Where the settings keep counts."""
+    if settings.redis_url is None:
+        return OwnBuckets(settings.drift_keep_s)
+    # a process that starts again is another writer: it knows nothing of what it had counted
+    writer = secrets.token_hex(8)
+    return RedisBuckets(settings.redis_url, writer, settings.drift_keep_s)
+
+
+async def read_window(
+    buckets: Buckets, digest: str, segment: str, start: int, end: int, bucket_s: int
+) -> Window:
+    """All that was counted of a segment from `start` to `end`. Raises as `Counting.window`."""
+    asked = [Bucket(digest, segment, at) for at in range(start, end, bucket_s)]
+    found = await buckets.read(asked)
+    return Window(start, end, await asyncio.to_thread(_total, found))
+
+
+def _start(stretch: _Stretch) -> int:
+    return stretch.start
+
+
+def _fresh(items: Sequence[_Waiting], known: set[int]) -> list[_Waiting]:
+    """Those that no earlier item of the stretch equals."""
+    fresh: list[_Waiting] = []
+    for item in items:
+        key = hash(tuple(sorted(item.contents.items())))
+        if key not in known:
+            known.add(key)
+            fresh.append(item)
+    return fresh
+
+
+def _count(served: Served, items: Sequence[_Waiting], counted: _Counted, watched: set[str]) -> None:
+    askers = [item.asker for item in items]
+    labels = [asker.label if label_segment(asker.label) in watched else "" for asker in askers]
+    counted.tally.add(*_columns(served, items), [asker.client for asker in askers], labels)
+    touched = {segment for asker in set(askers) for segment in segments_of(asker)}
+    counted.unseen |= {ALL, *(touched & watched)}
 
 
 def _columns(

@@ -27,7 +27,7 @@ from service.lame_duck import LAME_DUCK, LeaveInOrder
 from service.observe import CLIENT_GONE, Observe
 from service.routes.compare import compare
 from service.routes.concepts import concepts, exemplar, one_concept
-from service.routes.drift import drift
+from service.routes.drift import drift, drift_concepts
 from service.routes.embeddings import embeddings
 from service.routes.encode import encode
 from service.routes.inference import ROUTES as INFERENCE
@@ -108,6 +108,7 @@ def _routes() -> list[BaseRoute]:
         Route("/v1/concepts/{id}/exemplars/{n}", exemplar),
         Route("/v1/info", info),
         Route("/v1/drift", drift),
+        Route("/v1/drift/concepts", drift_concepts),
         *INFERENCE,
         Route("/livez", livez),
         Route("/healthz", livez),

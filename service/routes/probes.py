@@ -29,6 +29,8 @@ async def readyz(request: Request) -> Response:
 async def show_metrics(request: Request) -> Response:
     """`GET /metrics`: Prometheus text of all workers."""
     content = await asyncio.to_thread(metrics.exposition)
+    drift = core_of(request).drift
+    content += b"" if drift is None else drift.exposition()
     return Response(content, media_type=metrics.CONTENT_TYPE)
 
 

@@ -11,7 +11,12 @@ from service.schemas.concepts import (
     ConceptsResponse,
     DictionaryQuery,
 )
-from service.schemas.drift import DriftQuery, DriftResponse
+from service.schemas.drift import (
+    DriftConceptsQuery,
+    DriftConceptsResponse,
+    DriftQuery,
+    DriftResponse,
+)
 from service.schemas.embeddings import EmbeddingsEnvelope, EmbeddingsRequest, EmbeddingsResponse
 from service.schemas.encode import EncodeEnvelope, EncodeRequest, EncodeResponse, Encoding, Options
 from service.schemas.inference import (
@@ -43,6 +48,8 @@ __all__ = [
     "ConceptsQuery",
     "ConceptsResponse",
     "DictionaryQuery",
+    "DriftConceptsQuery",
+    "DriftConceptsResponse",
     "DriftQuery",
     "DriftResponse",
     "EmbeddingsEnvelope",

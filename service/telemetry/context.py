@@ -22,6 +22,7 @@ Metadata = Iterable[tuple[str | bytes, str | bytes]]
 """Headers as ASGI has them, or the metadata of a gRPC call."""
 
 REQUEST_ID_HEADER = "x-request-id"
+SEGMENT_HEADER = "koine-segment"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _IDS = random.Random()
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-")
@@ -38,6 +39,8 @@ class RequestContext:
     """An HTTP method, or a gRPC method such as `koine.v1.ConceptService/Encode`."""
     traceparent: str | None = None
     """As it came; a trace's id may stand in the log where no traces are taken."""
+    segment: str | None = None
+    """What the client says this traffic belongs to, as it came."""
     started: float = field(default_factory=time.perf_counter)
     items: int | None = None
     dictionary: str | None = None
@@ -130,15 +133,18 @@ def request_id(sent: str | None) -> str:
 class Headers:
     """The few headers that telemetry reads; of several with one name, none is trusted."""
 
-    __slots__ = ("request_id", "traceparent", "tracestate")
+    __slots__ = ("request_id", "segment", "traceparent", "tracestate")
 
     def __init__(self, metadata: Metadata) -> None:
-        found: dict[str, list[str]] = {REQUEST_ID_HEADER: [], "traceparent": [], "tracestate": []}
+        found: dict[str, list[str]] = {
+            name: [] for name in (REQUEST_ID_HEADER, SEGMENT_HEADER, "traceparent", "tracestate")
+        }
         for name, value in metadata:
             values = found.get(name if isinstance(name, str) else name.decode("latin-1"))
             if values is not None:
                 values.append(value if isinstance(value, str) else value.decode("latin-1"))
         self.request_id = _only(found[REQUEST_ID_HEADER])
+        self.segment = ",".join(found[SEGMENT_HEADER]) if found[SEGMENT_HEADER] else None
         self.traceparent = _only(found["traceparent"])
         self.tracestate = ",".join(found["tracestate"])
 

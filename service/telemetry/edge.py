@@ -41,6 +41,7 @@ def begin(protocol: Protocol, method: str, metadata: Metadata) -> RequestContext
         protocol=protocol,
         method=method,
         traceparent=headers.traceparent,
+        segment=headers.segment,
     )
     active = tracing.active()
     if active.on:

@@ -247,6 +247,16 @@ def faults_of_all(folder: Path):
     return [fault for one in checked for fault in one.faults]
 
 
+def test_a_digest_in_capitals_is_found(folder: Path) -> None:
+    path = segments_of(folder / "log" / "w0")[1]
+    header, rest = path.read_bytes().split(b"\n", 1)
+    start = header.index(b'"frontier":["') + len(b'"frontier":["')
+    digest = header[start : start + 64]
+    assert digest.upper() != digest
+    path.write_bytes(header.replace(digest, digest.upper()) + b"\n" + rest)
+    assert "is no header of a segment" in str(faults(folder)[0])
+
+
 @given(st.data())
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -7,7 +7,8 @@ import pytest
 
 from koine.codes import PAD, Codes
 from koine.drift.means import MeanCounts
-from koine.drift.tally import MOST_CLIENTS, Tally
+from koine.drift.segments import key_segment, label_segment
+from koine.drift.tally import MOST_ROWS, Tally
 from koine.profile import Profile, StreamProfile, jaccard, profile_bytes
 
 C, K = 40, 4
@@ -72,14 +73,40 @@ def test_in_any_pieces_it_is_the_profile_of_the_whole() -> None:
     assert_same(whole, tally.profile())
 
 
-def test_more_clients_than_places_are_still_counted_exactly() -> None:
+def test_a_segment_is_the_profile_of_its_items() -> None:
+    rng = np.random.default_rng(2)
+    items = 400
+    codes = random_codes(rng, items)
+    client_N, label_N = rng.integers(0, 5, items), rng.integers(0, 3, items)
+    labels = ["", "shop", "search"]
+    tally = Tally("demo@1", ("a",), C, K)
+    for at in np.array_split(np.arange(items), 7):
+        tally.add(
+            {"a": part(codes, at)},
+            {"a": range(len(at))},
+            [str(client_N[item]) for item in at],
+            [labels[label_N[item]] for item in at],
+        )
+
+    def expected(at: np.ndarray) -> Profile:
+        return Profile("demo@1", {"a": StreamProfile.of(part(codes, at), client_N[at], C)})
+
+    assert_same(expected(np.arange(items)), tally.profile())
+    shop = np.flatnonzero(label_N == 1)
+    assert_same(expected(shop), tally.profile(label_segment("shop")))
+    third = np.flatnonzero(client_N == 3)
+    assert_same(expected(third), tally.profile(key_segment("3")))
+    assert tally.profile(key_segment("nobody")).streams["a"].items == 0
+
+
+def test_more_clients_than_rows_are_still_counted_exactly() -> None:
     rng = np.random.default_rng(1)
-    items = MOST_CLIENTS + 50
+    items = MOST_ROWS + 50
     codes = random_codes(rng, items)
     tally = Tally("demo@1", ("a",), C, K)
     tally.add({"a": codes}, {"a": range(items)}, [str(n) for n in range(items)])
     fires = tally.profile().streams["a"].fires
-    assert (fires.items, fires.blocks) == (items, MOST_CLIENTS)
+    assert (fires.items, fires.blocks) == (items, MOST_ROWS + 1)
     active = codes.indices_NK[codes.indices_NK != PAD]
     assert np.array_equal(fires.fires_C, np.bincount(active, minlength=C))
 

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from koine.codes import PAD, Codes
+from koine.drift.segments import Asker
 from koine.errors import ArtifactError, TextError
 from koine.profile import StreamProfile
 from service import metrics
@@ -40,7 +41,7 @@ def content(number: int) -> Contents:
 
 def take(counting: Counting, numbers: range, client: str = "") -> None:
     contents = [content(n) for n in numbers]
-    counting.take(SERVED, "independent", contents, [rows(n) for n in numbers], client)
+    counting.take(SERVED, "independent", contents, [rows(n) for n in numbers], Asker(client))
 
 
 def expected(numbers: range) -> StreamProfile:
@@ -95,9 +96,9 @@ def test_equal_items_errors_and_joint_codes_are_not_counted() -> None:
         take(counting, range(10))
         await counting.flush()
         take(counting, range(5, 15))
-        counting.take(SERVED, "joint", [content(90)], [rows(90)], "")
-        counting.take(SERVED, "independent", [content(91)], [TextError("too long")], "")
-        counting.take(SERVED, "independent", [None], [TextError("unreadable")], "")
+        counting.take(SERVED, "joint", [content(90)], [rows(90)], Asker())
+        counting.take(SERVED, "independent", [content(91)], [TextError("too long")], Asker())
+        counting.take(SERVED, "independent", [None], [TextError("unreadable")], Asker())
         assert (await seen(counting)).items == 15
 
     asyncio.run(run())
@@ -111,6 +112,44 @@ def test_clients_are_blocks() -> None:
             await counting.flush()
         fires = (await seen(counting)).fires
         assert (fires.blocks, fires.block_squares) == (2, 20**2 + 10**2)
+
+    asyncio.run(run())
+
+
+def test_segments_are_their_own_items_and_few(redis: RedisServer) -> None:
+    def send(counting: Counting, numbers: range, asker: Asker) -> None:
+        contents = [content(n) for n in numbers]
+        counting.take(SERVED, "independent", contents, [rows(n) for n in numbers], asker)
+
+    async def run() -> None:
+        one = Counting(RedisBuckets(SecretStr(redis.url), "one", 3600), 3600, 4)
+        other = Counting(RedisBuckets(SecretStr(redis.url), "other", 3600), 3600, 4)
+        send(one, range(30), Asker("ann", "shop"))
+        send(one, range(30, 40), Asker("bob"))
+        send(one, range(40, 45), Asker("cat", "search"))  # the third key: two are watched
+        await one.flush()
+        send(other, range(45, 65), Asker("ann", "feed"))  # the third label
+        await other.flush()
+
+        async def items(segment: str) -> int:
+            found = (await other.window(SERVED.digest, 3600, segment)).profile
+            return 0 if found is None else found.streams["a"].items
+
+        assert await other.buckets.segments(SERVED.digest) == {
+            "key:ann", "key:bob", "label:search", "label:shop",
+        }  # fmt: skip
+        assert await items("") == 65
+        assert await items("key:ann") == 50
+        assert await items("key:bob") == 10
+        assert await items("label:shop") == 30
+        assert await items("label:search") == 5
+        assert await items("key:cat") == await items("label:feed") == 0
+        shop = (await other.window(SERVED.digest, 3600, "label:shop")).profile
+        assert shop is not None
+        fires_C = expected(range(30)).fires.fires_C
+        assert np.array_equal(shop.streams["a"].fires.fires_C, fires_C)
+        await one.close()
+        await other.close()
 
     asyncio.run(run())
 
