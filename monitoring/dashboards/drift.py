@@ -93,9 +93,11 @@ def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             number(
                 "Window ended",
-                "How long ago the last window that was judged ended.",
-                "s",
-                Query(f"time() - max(koine_drift_window_end_timestamp_seconds{OF})"),
+                "Windows ago that the newest judged one ended; above 2, one was left out.",
+                "none",
+                Query(f"max(koine:drift_window_age:windows{OF})"),
+                steps=Steps(1.5, 2),
+                decimals=1,
             )
         )
         .with_panel(
@@ -291,13 +293,12 @@ def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             number(
-                "Since the last run, in windows",
-                "A run that ended well; above 2 somebody should look.",
-                "none",
-                Query("koine:drift_run_age:windows"),
+                "Since the last run",
+                "One that ended well; they come every few seconds.",
+                "s",
+                Query("koine:drift_run_age:seconds"),
                 span=6,
-                steps=Steps(1.5, 2),
-                decimals=1,
+                steps=Steps(60, 600),
             )
         )
         .with_panel(
