@@ -45,7 +45,7 @@ class Corpus:
         return len(self._rows)
 
     def item(self, at: int) -> Item:
-        """The item at a place, with its first caption, as profiles take it. Raises `SourceError`."""
+        """An item with its first caption, as profiles take it. Raises `SourceError`."""
         row = self._rows[at]
         path = self._folder / row["image"]
         try:

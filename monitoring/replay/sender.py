@@ -84,15 +84,17 @@ class Replay:
         self._items, self._late = 0, 0
         self._refused: Counter[str] = Counter()
 
-    async def run(self, tell: Callable[[str], None] = lambda _: None) -> Sent:
-        """Until the plan's end; `tell` hears when drift begins and ends."""
+    async def run(
+        self, tell: Callable[[str], None] = lambda _: None, stop: asyncio.Event | None = None
+    ) -> Sent:
+        """Until the plan's end, or `stop`; `tell` hears when drift begins and ends."""
         plan, began, before = self._plan, time.monotonic(), QUIET
         turns = itertools.cycle(itertools.product(plan.segments or (None,), plan.keys or (None,)))
         under_way: set[asyncio.Task[None]] = set()
         async with httpx.AsyncClient(base_url=self._url, timeout=30) as client:
             for number in itertools.count():
                 due = number * plan.batch / plan.rate
-                if due >= plan.seconds:
+                if due >= plan.seconds or (stop is not None and stop.is_set()):
                     break
                 await asyncio.sleep(max(0.0, began + due - time.monotonic()))
                 drift = plan.drift_at(due)
