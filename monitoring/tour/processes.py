@@ -101,6 +101,11 @@ class Processes:
         """What a program prints."""
         return self._folder / f"{name}.log"
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """By name."""
+        return {name: process.pid for name, process in self._running}
+
     def ended(self) -> str | None:
         """The name of one that has ended by itself."""
         return next((name for name, one in self._running if one.poll() is not None), None)

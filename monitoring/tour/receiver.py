@@ -65,10 +65,6 @@ class Receiver:
                 self.notices.append(notice)
                 tell(notice)
 
-    def seen(self, name: str, status: str) -> bool:
-        """Whether such a notice has come."""
-        return any(one.name == name and one.status == status for one in self.notices)
-
     def open(self, name: str) -> bool:
         """Whether an alert of that name rings now."""
         latest = {tuple(sorted(one.labels.items())): one for one in self.notices}
