@@ -69,7 +69,8 @@ def queries(dashboard: dict[str, Any]) -> Iterator[PanelQuery]:
 
 def filled(expr: str, window: str = "1m", span: str = "1h") -> str:
     """An expression as Grafana sends it where every variable says `All`."""
-    for name, value in (("__rate_interval", window), ("__range", span)):
+    asked = {"__rate_interval": window, "__range": span, "__interval": "5s"}
+    for name, value in asked.items():
         expr = expr.replace(f"${name}", value)
     return re.sub(r"\$[a-z_]+", ".*", expr)
 

@@ -240,6 +240,8 @@ def _said(value: float, unit: str, decimals: int | None = None) -> str:
         return f"{value * 1000:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
     if unit == "dateTimeFromNow":
         return f"{time.time() - value / 1000:.0f} s ago"
+    if unit == "bytes":
+        return f"{value / 2**20:.3g} MiB"
     after = {"reqps": " req/s", "cps": " /s"}.get(unit, "")
     if decimals is not None:
         return f"{value:.{decimals}f}{after}"

@@ -34,7 +34,7 @@ STATE = " + ".join(
 )
 SINCE = (
     "1000 * min by (dictionary, stream, concept, label) (min_over_time("
-    f"timestamp(koine_drift_concept_log2_ratio{OF})[$__range:1m])"
+    f"timestamp(koine_drift_concept_log2_ratio{OF})[$__range:$__interval])"
     f" and koine_drift_concept_log2_ratio{OF})"
 )
 

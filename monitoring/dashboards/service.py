@@ -248,12 +248,36 @@ def _around(made: dashboard.Dashboard) -> dashboard.Dashboard:
             )
         )
         .with_panel(
+            lines(
+                "Memory of the cache",
+                "What cached codes take in the processes.",
+                "bytes",
+                Query(f"sum(koine_cache_bytes{JOB})", "codes"),
+                span=6,
+            )
+        )
+        .with_panel(
+            lines(
+                "Shared and left out",
+                "Items answered by another's computation; codes that were not written to Redis.",
+                "cps",
+                Query(f"sum(rate(koine_cache_shared_total{JOB}[$__rate_interval]))", "shared"),
+                Query(
+                    "sum by (reason) "
+                    f"(rate(koine_cache_dropped_writes_total{JOB}[$__rate_interval]))",
+                    "not written: {{reason}}",
+                ),
+                span=6,
+            )
+        )
+        .with_panel(
             number(
                 "Dependencies",
                 "Whether every worker of every instance reaches it.",
                 "none",
                 Query(f"min by (dependency) (koine_dependency_up{JOB})", "{{dependency}}"),
-                height=8,
+                span=8,
+                height=6,
                 says={0: ("down", "red"), 1: ("up", "green")},
                 steps=Steps(1, 1, down=True),
             )
@@ -269,8 +293,8 @@ def _around(made: dashboard.Dashboard) -> dashboard.Dashboard:
                     Column("Value", "Instances"),
                 ),
                 Query(f"count by (version, dictionary, provider) (koine_build_info{JOB} == 1)"),
-                span=8,
-                height=8,
+                span=16,
+                height=6,
             )
         )
     )

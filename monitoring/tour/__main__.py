@@ -51,7 +51,7 @@ def _tour(args: argparse.Namespace) -> int:
     degraded = Degraded(Artifact.open(artifact), drift.streams) if drift.streams else None
     _empty(out)
     with Receiver(lambda notice: _say(f"webhook: {notice}")) as receiver, Processes(out) as running:
-        windows = Windows(window_s=args.window, bucket_s=args.bucket)
+        windows = Windows(window_s=args.window, bucket_s=args.bucket, reference=args.reference)
         stack = Stack(artifact=artifact, folder=out, windows=windows, receiver_port=receiver.port)
         _say(f"Redis, service, drift worker, Prometheus and Alertmanager start; logs in {args.out}")
         stack.start(running)
@@ -64,6 +64,7 @@ def _tour(args: argparse.Namespace) -> int:
             degraded=degraded,
             receiver=receiver,
             tell=_say,
+            quiet_windows=args.quiet,
         )
         well = asyncio.run(phases.run())
         with Prometheus(stack.prometheus) as prometheus:
@@ -110,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=40.0, help="items a second (40)")
     add("--window", type=int, default=20, help="seconds of a window (20)")
     add("--bucket", type=int, default=2, help="seconds of a bucket (2)")
+    add("--quiet", type=int, default=5, help="windows of quiet traffic ahead of the drift (5)")
+    add(
+        "--reference",
+        choices=("artifact", "live"),
+        default="artifact",
+        help="KOINE_DRIFT_REFERENCE",
+    )
     return parser
 
 

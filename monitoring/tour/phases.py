@@ -15,8 +15,6 @@ from monitoring.tour.receiver import Receiver
 from monitoring.tour.stack import Stack
 
 ALERT = "KoineConceptDrift"
-QUIET_WINDOWS = 4
-"""Ahead of the drift: they have verdicts, and segments learn what is usual."""
 MOST_WINDOWS = 10
 """In which the alarm must ring, and as many in which it must end."""
 ENDLESS_S = 1e9
@@ -36,12 +34,14 @@ class Phases:
     degraded: Degraded | None
     receiver: Receiver
     tell: Tell
+    quiet_windows: int
+    """Ahead of the drift: they have verdicts, and segments learn what is usual."""
 
     async def run(self) -> bool:
         """Whether the alert rang, and ended. Raises `ServiceUnavailableError`."""
         window_s = self.stack.windows.window_s
-        self.tell(f"quiet traffic for {QUIET_WINDOWS} windows")
-        await self._traffic(QUIET, QUIET_WINDOWS * window_s, lambda: False)
+        self.tell(f"quiet traffic for {self.quiet_windows} windows")
+        await self._traffic(QUIET, self.quiet_windows * window_s, lambda: False)
         most_s = MOST_WINDOWS * window_s + 30
         self.tell(f"drift until the alert rings, {most_s} s at most")
         rang = await self._traffic(self.drift, most_s, lambda: self.receiver.open(ALERT))

@@ -34,6 +34,8 @@ class Windows:
     """Counts are in Redis after five seconds."""
     learn_items: int = 1200
     """Of which a segment's own reference is made."""
+    reference: str = "artifact"
+    """What all traffic is compared with; `live` is its own beginning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +93,7 @@ class Stack:
             "KOINE_DRIFT_WINDOW_S": str(windows.window_s),
             "KOINE_DRIFT_GRACE_S": str(windows.grace_s),
             "KOINE_DRIFT_LEARN_ITEMS": str(windows.learn_items),
+            "KOINE_DRIFT_REFERENCE": windows.reference,
         }
 
     def start(self, processes: Processes) -> None:
