@@ -32,8 +32,7 @@ MARGIN_IN = 0.35
 STEPS = 120
 """Points of a line."""
 LONGEST_LEGEND = 8
-ROWS = 14
-"""Of a table."""
+TABLE_ROW_IN = 0.24
 PLAIN = "#33415c"
 
 Panel = dict[str, Any]
@@ -62,13 +61,18 @@ def _page(board: Panel, prometheus: Prometheus, folder: Path, start: float, end:
         axes = figure.add_axes(
             (
                 left + 0.6 / width,
-                bottom + 0.6 / height,
+                bottom + 0.7 / height,
                 (inches[0] - 0.85) / width,
-                (inches[1] - 1.0) / height,
+                (inches[1] - 1.1) / height,
             )
         )
         axes.set_title(panel["title"], fontsize=10, loc="left", weight="bold")
-        _DRAWN[panel["type"]](axes, panel, _asked(panel, prometheus, start, end), inches)
+        found = _asked(panel, prometheus, start, end)
+        _DRAWN[panel["type"]](axes, panel, found)
+        if panel["type"] in ("timeseries", "state-timeline"):
+            _over_time(axes, start, end, place["w"])
+            if not found:
+                axes.text(0.5, 0.5, "no data", ha="center", va="center", transform=axes.transAxes)
     path = folder / f"{board['uid']}.png"
     figure.savefig(path, dpi=70)
     return path
@@ -95,65 +99,69 @@ def _legend(template: str, series: Series) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda name: series.labels.get(name[1], ""), template)
 
 
-def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]], inches: object) -> None:
+def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     custom = defaults.get("custom", {})
     stacked = custom.get("stacking", {}).get("mode") == "normal"
-    below: dict[float, float] = {}
+    stack: dict[float, float] = {}
     for legend, one in found:
         values = [
-            value + (below.get(at, 0.0) if stacked and not math.isnan(value) else 0.0)
+            value + (stack.get(at, 0.0) if stacked and not math.isnan(value) else 0.0)
             for at, value in zip(one.times, one.values, strict=True)
         ]
-        below |= {
+        stack |= {
             at: value for at, value in zip(one.times, values, strict=True) if not math.isnan(value)
         }
         dashed = "--" if "reference" in legend else "-"
-        axes.plot(_dates(one.times), values, dashed, label=legend, linewidth=1.4)
+        [line] = axes.plot(_dates(one.times), values, dashed, label=legend, linewidth=1.4)
+        if stacked:
+            floor = [high - low for high, low in zip(values, one.values, strict=True)]
+            axes.fill_between(_dates(one.times), floor, values, color=line.get_color(), alpha=0.25)
     for step in defaults["thresholds"]["steps"][1:]:
         if custom.get("thresholdsStyle"):
             axes.axhline(step["value"], color=_colour(step["color"]), linestyle=":", linewidth=1)
     if custom.get("scaleDistribution", {}).get("type") == "log":
         axes.set_yscale("log", base=2)
     elif defaults.get("min") is not None:
-        axes.set_ylim(bottom=defaults["min"])
+        axes.set_ylim(defaults["min"], 1.05 * axes.get_ylim()[1])
     unit = defaults.get("unit", "none")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _said(value, unit)))
-    _over_time(axes)
     axes.grid(color="#eeeeee")
     if found:
+        place = panel["gridPos"]
+        below = -0.25 / (place["h"] * ROW_IN - 1.1)
         axes.legend(
-            *_shortest(axes), fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4,
-            frameon=False, columnspacing=1.0, handlelength=1.2,
+            *_shortest(axes), fontsize=7, loc="upper center", bbox_to_anchor=(0.5, below),
+            ncols=max(2, place["w"] // 2), frameon=False, columnspacing=1.0, handlelength=1.2,
         )  # fmt: skip
 
 
 def _shortest(axes: Axes) -> tuple[list[Any], list[Any]]:
     handles, labels = axes.get_legend_handles_labels()
-    shown = [str(label)[:30] for label in labels[:LONGEST_LEGEND]]
+    shown = [str(label)[-24:] for label in labels[:LONGEST_LEGEND]]
     if len(labels) > LONGEST_LEGEND:
         shown[-1] = f"and {len(labels) - LONGEST_LEGEND + 1} more"
     return list(handles[:LONGEST_LEGEND]), shown
 
 
-def _numbers(axes: Axes, panel: Panel, found: list[tuple[str, Series]], inches: object) -> None:
+def _numbers(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     axes.axis("off")
     defaults = panel["fieldConfig"]["defaults"]
     named = panel["options"].get("textMode") == "name"
     for at, (legend, one) in enumerate(found or [("no data", Series({}, (0,), (math.nan,)))]):
         word, colour = _mapped(defaults, one.last)
         text = legend if named or math.isnan(one.last) else word
-        if not named and len(found) > 1:
+        if not named and panel["targets"][0].get("legendFormat"):
             text = f"{legend}: {text}"
         height = 0.5 if len(found) < 2 else 1 - (at + 0.5) / len(found)
         size = 22 if len(found) < 2 and len(text) < 12 else 14
         axes.text(0.5, height, text, fontsize=size, color=colour, ha="center", va="center")
 
 
-def _states(axes: Axes, panel: Panel, found: list[tuple[str, Series]], inches: object) -> None:
+def _states(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     ordered = found[::-1]
-    for at, (_, one) in enumerate(ordered):
+    for at, (legend, one) in enumerate(ordered):
         step = min((b - a for a, b in zip(one.times, one.times[1:], strict=False)), default=1.0)
         begin = 0
         for end in range(1, len(one.times) + 1):
@@ -163,20 +171,24 @@ def _states(axes: Axes, panel: Panel, found: list[tuple[str, Series]], inches: o
                 word, colour = _mapped(defaults, one.values[begin])
                 left = date2num_of(one.times[begin])
                 right = date2num_of(one.times[end - 1] + step)
-                axes.broken_barh([(left, right - left)], (at - 0.4, 0.8), color=colour)
+                axes.broken_barh([(left, right - left)], (at - 0.4, 0.75), color=colour)
                 if (end - begin) * step > 0.08 * (one.times[-1] - one.times[0] + step):
-                    axes.text((left + right) / 2, at, word, fontsize=7, ha="center", va="center")
+                    middle = (left + right) / 2
+                    axes.text(middle, at - 0.1, word, fontsize=7, color="white", ha="center")
                 begin = end
-    axes.set_yticks(range(len(ordered)), [legend[-18:] for legend, _ in ordered], fontsize=7)
-    axes.set_ylim(-0.6, len(ordered) - 0.4)
-    _over_time(axes)
+        axes.text(
+            0.005, at + 0.42, legend, fontsize=7, va="bottom", transform=axes.get_yaxis_transform()
+        )
+    axes.set_yticks([])
+    axes.set_ylim(-0.6, len(ordered) - 0.1)
     axes.xaxis_date()
 
 
-def _table(axes: Axes, panel: Panel, found: list[tuple[str, Series]], inches: object) -> None:
+def _table(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     axes.axis("off")
     organised = panel["transformations"][-1]["options"]
-    names: dict[str, str] = organised["renameByName"]
+    order: dict[str, int] = organised["indexByName"]
+    names = {name: organised["renameByName"][name] for name in sorted(order, key=order.__getitem__)}
     units = {
         one["matcher"]["options"]: one["properties"][0]["value"]
         for one in panel["fieldConfig"]["overrides"]
@@ -190,20 +202,26 @@ def _table(axes: Axes, panel: Panel, found: list[tuple[str, Series]], inches: ob
     by = panel["options"].get("sortBy") or [{"displayName": None}]
     sort_by = next((name for name, title in names.items() if title == by[0]["displayName"]), None)
     ordered = sorted(rows.values(), key=lambda row: -float(row.get(sort_by or "", 0.0)))
+    fits = int((panel["gridPos"]["h"] * ROW_IN - 1.1) / TABLE_ROW_IN)
     cells = [
         [_cell(row.get(name, ""), units.get(title, "none")) for name, title in names.items()]
-        for row in ordered[:ROWS]
+        for row in ordered[: fits - 1]
     ]
     if not cells:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", fontsize=14)
         return
     drawn = axes.table(
-        cells, colLabels=list(names.values()), loc="upper left", cellLoc="left", edges="horizontal"
+        cells,
+        colLabels=list(names.values()),
+        loc="upper left",
+        cellLoc="left",
+        colLoc="left",
+        edges="horizontal",
     )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8)
     for cell in drawn.get_celld().values():
-        cell.set_height(1 / (ROWS + 1))
+        cell.set_height(1 / fits)
         cell.set_edgecolor("#dddddd")
 
 
@@ -248,10 +266,12 @@ def _said(value: float, unit: str, decimals: int | None = None) -> str:
     return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}") + after
 
 
-def _over_time(axes: Axes) -> None:
+def _over_time(axes: Axes, start: float, end: float, columns: int) -> None:
+    ticks = [start + (end - start) * part / columns for part in range(1, columns, 2)]
+    axes.set_xlim(date2num_of(start), date2num_of(end))
+    axes.set_xticks([date2num_of(tick) for tick in ticks])
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
     axes.tick_params(labelsize=7)
-    axes.locator_params(axis="x", nbins=5)
 
 
 def _dates(times: tuple[float, ...]) -> list[float]:

@@ -147,6 +147,7 @@ def table(
 ) -> tables.Panel:
     """The latest values, a row for each set of labels; only the columns that are named."""
     panel = _named(tables.Panel(), title, description, "none", span, height, None)
+    panel = panel.show_header(True)
     panel = panel.with_transformation(d.DataTransformerConfig(id_val="merge", options={}))
     order: dict[str, Any] = {column.field: at for at, column in enumerate(columns)}
     names = {column.field: column.title for column in columns}
