@@ -8,41 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from koine.audit.config import AuditConfig
+from koine.audit.encodes import Encoded, encode_events
 from koine.audit.entries import node_name
 from koine.audit.events import (
-    MICRO,
     MOST_TEXT,
-    ActiveConcept,
     ArtifactEvent,
     ConfigEvent,
-    EncodeEvent,
     Event,
-    KeyEvent,
 )
-from koine.audit.journal import Receipt
+from koine.audit.journal import Written, event_bytes
 from koine.audit.log import AuditLog
 from koine.audit.signing import read_signing_key
 from koine.audit.sinks import FileSink, RedisSink, Sink, StdoutSink
 from koine.errors import AuditError, KoineError, RequestError, SettingsError, WriterBusyError
 from koine.types import Mode
 from service import metrics, telemetry
-from service.access.keys import Key
+from service.access.keys import read_keys
 from service.contents import Contents
 from service.flow import Answer
-from service.jobs import Row
+from service.key_record import changes, digest_of, read_state, recorded, state_of, write_state
 from service.settings import PREFIX, Settings
 
 TOP = 8
 """Concepts of each stream that are kept of an answer, the strongest first."""
-INLINE_EVENTS = 32
-"""Events made in the event loop; a thread would cost more."""
+INLINE_EVENTS = 256
+"""Events made in the event loop, about a millisecond; a thread would cost more."""
 MOST_WRITERS = 1024
 STATS_S = 1.0
 """How often the log's figures go into the metrics."""
@@ -56,6 +51,7 @@ class Audit:
     def __init__(self, root: Path, settings: Settings) -> None:
         self._root, self._settings = root, settings
         self._log: AuditLog | None = None
+        self._keys = ThreadPoolExecutor(1, "audit-keys")
         self._telling: asyncio.Task[None] | None = None
 
     @classmethod
@@ -69,16 +65,20 @@ class Audit:
         self._telling = asyncio.create_task(self._tell(), name="audit")
         shown = self._settings.model_dump(mode="json")
         given = {name: str(value)[:MOST_TEXT] for name, value in shown.items() if value is not None}
-        await self.record(ConfigEvent(settings=given))
+        keys = await asyncio.to_thread(self._keys_now)
+        await self.record(ConfigEvent(settings=given, keys=keys))
+        self.follow_keys()
 
-    async def record(self, *events: Event) -> None:
-        """Keeps events; raises `AuditError` under `fail_closed` where one cannot be kept."""
+    async def record(self, event: Event) -> None:
+        """Keeps an event; raises `AuditError` under `fail_closed` where it cannot be kept."""
+        await self._keep(event.kind, [event_bytes(event)])
+
+    async def _keep(self, kind: str, events: Sequence[bytes]) -> None:
         assert self._log is not None, "opened before anything is recorded"
-        receipts = [self._log.submit(event) for event in events]
-        for event in events:
-            metrics.AUDIT_EVENTS.labels(event.kind).inc()
-        if receipts and self._log.config.policy == "fail_closed":
-            await _on_disk(receipts, self._log.config.wait_s)
+        written = self._log.submit(events)
+        metrics.AUDIT_EVENTS.labels(kind).inc(len(events))
+        if self._log.config.policy == "fail_closed":
+            await _on_disk(written, self._log.config.wait_s)
 
     async def encoded(
         self,
@@ -97,23 +97,19 @@ class Audit:
         key, trace = (None, None) if request is None else (request.key_id, request.trace_id)
         known = {"image", "text", *(f"activations.{name}" for name in streams)}
 
-        def events() -> list[Event]:
-            return [
-                EncodeEvent(
-                    content={n: d for n, d in (content or {}).items() if n in known},
-                    dictionary=digest,
-                    mode=mode,
-                    codes={} if isinstance(answer, KoineError) else _strongest(answer),
-                    key=key,
-                    latency_us=round(seconds * 1e6),
-                    outcome=type(answer).__name__ if isinstance(answer, KoineError) else "ok",
-                    trace=trace,
-                )
-                for content, answer in zip(contents, answers, strict=True)
-            ]
+        def events() -> list[bytes]:
+            return encode_events(
+                [_kept(c, a, known) for c, a in zip(contents, answers, strict=True)],
+                dictionary=digest,
+                mode=mode,
+                key=key,
+                latency_us=round(seconds * 1e6),
+                trace=trace,
+                top=TOP,
+            )
 
         made = await asyncio.to_thread(events) if len(answers) > INLINE_EVENTS else events()
-        await self.record(*made)
+        await self._keep("encode", made)
 
     async def artifact(self, event: ArtifactEvent) -> None:
         """Records what befell a dictionary; one that cannot be kept is logged and serves on."""
@@ -124,22 +120,17 @@ class Audit:
                 "a dictionary was %s, which the audit log does not say: %s", event.action, error
             )
 
-    def keys_changed(self, before: Mapping[str, Key], after: Mapping[str, Key]) -> None:
-        """Records how the API keys differ; waits for nothing."""
-        assert self._log is not None, "opened before keys are followed"
-        for event in _key_events(before, after):
-            try:
-                self._log.submit(event)
-            except AuditError as error:
-                log.error("a key was %s, which the audit log does not say: %s", event.action, error)
-                continue
-            metrics.AUDIT_EVENTS.labels(event.kind).inc()
+    def follow_keys(self, *_: object) -> None:
+        """Records how the API keys differ from what the log says of them; waits for nothing."""
+        if self._settings.keys_file is not None:
+            self._keys.submit(self._record_keys)
 
     async def close(self) -> None:
         """Writes and signs what is left, and lets go of the log."""
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
+        await asyncio.to_thread(self._keys.shutdown)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
 
@@ -160,6 +151,35 @@ class Audit:
             log.info("the audit log is %s", self._root / f"{node}-{n}")
             return opened
         raise AuditError(f"{self._root} has {MOST_WRITERS} busy writers of {node}")
+
+    def _keys_now(self) -> str | None:
+        path = self._settings.keys_file
+        try:
+            return None if path is None else digest_of(state_of(read_keys(path)))
+        except SettingsError:  # damaged since they were read for use, which a poll will tell
+            return None
+
+    def _record_keys(self) -> None:
+        """One process of those that see a change records it, also one that none of them saw."""
+        assert self._log is not None, "opened before keys are followed"
+        assert self._settings.keys_file is not None
+        try:
+            with recorded(self._root) as path:
+                # read under the lock, so that a slow process does not tell of earlier keys
+                state = state_of(read_keys(self._settings.keys_file))
+                events = changes(read_state(path), state)
+                if not events:
+                    return
+                written = self._log.submit([event_bytes(event) for event in events])
+                written.result(self._log.config.wait_s)
+                metrics.AUDIT_EVENTS.labels("key").inc(len(events))
+                write_state(path, state)
+        except SettingsError as error:  # the keys of before stay in use
+            log.warning("the audit log does not follow the API keys: %s", error)
+        except (AuditError, OSError) as error:
+            log.error("API keys changed, which the audit log does not say: %s", error)
+        except Exception:  # the edge of a thread: nobody else would tell
+            log.exception("an unforeseen error while API keys were recorded")
 
     async def _tell(self) -> None:
         assert self._log is not None
@@ -189,46 +209,25 @@ def check_audit(settings: Settings) -> None:
         raise SettingsError(f"{PREFIX}AUDIT_KEY: {error}") from error
 
 
-async def _on_disk(receipts: Sequence[Future[Receipt]], wait_s: float) -> None:
-    try:
-        async with asyncio.timeout(wait_s):
-            # they are written in order: the last one's end is the end of all
-            await asyncio.wait([asyncio.wrap_future(receipts[-1])])
-    except TimeoutError:
+async def _on_disk(written: Future[Written], wait_s: float) -> None:
+    waited = asyncio.wrap_future(written)
+    # a request that is given up must not take its events out of the batch that is being written
+    await asyncio.wait([waited], timeout=wait_s)
+    if not waited.done():
         raise AuditError(
             f"the audit log's disk did not answer within {wait_s:g} s, so nothing is answered "
             "either; try again later"
-        ) from None
-    for receipt in receipts:
-        if error := receipt.exception():
-            raise error
-
-
-def _strongest(rows: Mapping[str, Row]) -> dict[str, tuple[ActiveConcept, ...]]:
-    found: dict[str, tuple[ActiveConcept, ...]] = {}
-    for name, row in rows.items():
-        first = np.argsort(-row.values_K, kind="stable")[:TOP]
-        found[name] = tuple(
-            ActiveConcept(concept=concept, micros=round(value * MICRO))
-            for concept, value in zip(
-                row.indices_K[first].tolist(), row.values_K[first].tolist(), strict=True
-            )
-            if concept >= 0
         )
-    return found
+    waited.result()
 
 
-def _key_events(before: Mapping[str, Key], after: Mapping[str, Key]) -> list[KeyEvent]:
-    events: list[KeyEvent] = []
-    for secret in before.keys() | after.keys():
-        old, new = before.get(secret), after.get(secret)
-        key = new or old
-        if old == new or key is None:
-            continue
-        gone = new is None or (new.disabled and old is not None and not old.disabled)
-        action = "revoked" if gone else "added" if old is None else "changed"
-        events.append(KeyEvent(action=action, key=key.id, scopes=tuple(sorted(key.scopes))))
-    return sorted(events, key=lambda event: event.key)
+def _kept(content: Contents | None, answer: Answer, known: Set[str]) -> Encoded:
+    content = content or {}
+    if not content.keys() <= known:
+        content = {name: digest for name, digest in content.items() if name in known}
+    if isinstance(answer, KoineError):
+        return Encoded(content, type(answer).__name__, {})
+    return Encoded(content, "ok", answer)
 
 
 def _config(settings: Settings) -> AuditConfig:

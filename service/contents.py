@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from koine.audit.events import content_digest
 from koine.errors import ImageError
@@ -16,6 +17,7 @@ from service.jobs import Item, image_bytes
 Contents = Mapping[str, str]
 """`image`, `text` or `activations.STREAM` → SHA-256 as hex."""
 IMAGE, TEXT, ACTIVATIONS = "image", "text", "activations."
+_FLOAT32 = np.dtype("<f4")
 
 
 def contents_of(item: Item) -> Contents | None:
@@ -35,16 +37,22 @@ def contents_of(item: Item) -> Contents | None:
             return None
     if item.text is not None:
         found[TEXT] = content_digest(utf8(item.text))
-    with np.errstate(over="ignore"):
-        for name, values_D in item.activations.items():
-            values = np.asarray(values_D, "<f4").tobytes()
-            found[ACTIVATIONS + name] = content_digest(values)
+    for name, values_D in item.activations.items():
+        found[ACTIVATIONS + name] = content_digest(_float32(values_D))
     return found
 
 
 def contents_of_all(items: Sequence[Item]) -> list[Contents | None]:
     """Of each item, in order."""
     return [contents_of(item) for item in items]
+
+
+def _float32(values_D: Float[np.ndarray, "D"]) -> memoryview:
+    """The values' bytes, without a copy where they are such already."""
+    if values_D.dtype != _FLOAT32:
+        with np.errstate(over="ignore"):
+            values_D = values_D.astype(_FLOAT32)
+    return np.ascontiguousarray(values_D).data
 
 
 def utf8(text: str) -> bytes:

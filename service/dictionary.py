@@ -118,7 +118,12 @@ class Dictionary:
             HEADS, partial(jobs.select_batch, encoder=encoder), wait_s=0
         )
         self._counted = Served(
-            self.digest, self.title, tuple(encoder.streams), encoder.num_concepts, encoder.k
+            self.digest,
+            self.title,
+            tuple(encoder.streams),
+            tuple(spec.modality for spec in encoder.streams.values()),
+            encoder.num_concepts,
+            encoder.k,
         )
         self._flow = Flow(encoder, self._batchers, pools, settings)
 

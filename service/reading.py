@@ -144,7 +144,7 @@ def read_query(given: Mapping[str, str], model: type[B]) -> B:
     """A request's query as `model`. Raises `RequestError`."""
     try:
         values: dict[str, Any] = dict(given)
-        for name in ("limit", "concept", "window_s"):
+        for name in ("limit", "concept", "window_s", "history"):
             values = _with_whole_number(values, name)
         return model.model_validate(_with_numbers(values))
     except ValidationError as error:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from koine.audit.checkpoints import CHECKPOINTS, NAME, line_of, read_checkpoints
+from koine.audit.checkpoints import CHECKPOINTS, NAME, Checkpoint, line_of, read_checkpoints
 from koine.audit.faults import Checked
 from koine.errors import AuditError, RequestError
 
@@ -26,7 +26,9 @@ def add_audit(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     verifying = _command(commands, "verify", _verify, "check entries, chain, tree and signatures")
     verifying.add_argument("log", type=Path, metavar="DIR", help="directory of the audit log")
-    verifying.add_argument("--checkpoints", type=Path, help="file of checkpoints kept elsewhere")
+    verifying.add_argument(
+        "--checkpoints", help="checkpoints kept elsewhere: a file, or redis://HOST:PORT/DATABASE"
+    )
     verifying.add_argument("--key", type=Path, help=f"public key; default: DIR/{KEY}")
     signing = _command(
         commands, "checkpoint", _checkpoint, "print the newest checkpoints, or sign new ones"
@@ -81,11 +83,15 @@ def _verify(args: argparse.Namespace) -> int:
     return 1 if any(one.faults for one in checked) else 0
 
 
-def _published(path: Path | None) -> list[Any]:
-    if path is None:
+def _published(place: str | None) -> list[Checkpoint]:
+    from koine.audit.sinks import read_redis
+
+    if place is None:
         return []
     try:
-        return list(read_checkpoints(path))
+        if place.startswith(("redis://", "rediss://", "unix://")):
+            return read_redis(place)
+        return list(read_checkpoints(Path(place)))
     except (OSError, AuditError) as error:
         raise RequestError(f"the published checkpoints cannot be read: {error}") from error
 
@@ -98,9 +104,10 @@ def _print_checked(one: Checked) -> None:
     for note in one.notes:
         print(f"note  {one.writer}: {note}")
     verdict = f"{len(one.faults) + one.more:,} FAULTS" if one.faults else "ok"
+    signed = f"signed up to {one.signed - 1:,}" if one.signed else "nothing signed"
     print(
-        f"{one.writer}: {verdict}: entries {one.base:,} to {one.size - 1:,}, signed up to "
-        f"{one.signed - 1:,}, {one.checkpoints:,} checkpoints, {one.published:,} published ones"
+        f"{one.writer}: {verdict}: entries {one.base:,} to {one.size - 1:,}, {signed}, "
+        f"{one.checkpoints:,} checkpoints, {one.published:,} published ones"
     )
 
 
@@ -134,7 +141,10 @@ def _export(args: argparse.Namespace) -> int:
     from koine.audit.entries import now
     from koine.audit.signing import read_verifying_key
 
-    key = read_verifying_key(args.key or args.log / KEY)
+    path: Path = args.key or args.log / KEY
+    if not path.is_file():
+        raise RequestError(f"there is no {path}; give the log's public key with --key")
+    key = read_verifying_key(path)
     begin, end = _time(args.begin), _time(args.end)
     exported = export_bundle(args.log, begin, end, key.line(), args.out, now())
     for one in exported:

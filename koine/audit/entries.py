@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from koine.audit.canonical import parsed
@@ -41,18 +41,24 @@ class Entry(NamedTuple):
     hash: bytes
 
 
-def entry_line(event: bytes, writer: str, sequence: int, time: str, previous: bytes) -> bytes:
-    """The entry's line, without the newline, around an event's canonical bytes."""
-    return orjson.dumps(
-        {
-            "event": orjson.Fragment(event),
-            "format": FORMAT,
-            "previous": previous.hex(),
-            "sequence": sequence,
-            "time": time,
-            "writer": writer,
-        }
-    )
+def chained(
+    events: Sequence[bytes], writer: str, first: int, time: str, previous: bytes
+) -> tuple[list[bytes], list[bytes]]:
+    """Lines of entries, without newlines, around events' canonical bytes, and their hashes.
+
+    `first`: sequence number of the first; `previous`: hash of the entry ahead of it.
+    """
+    lines: list[bytes] = []
+    hashes: list[bytes] = []
+    end = f',"time":"{time}","writer":"{writer}"}}'.encode()
+    for sequence, event in enumerate(events, start=first):
+        line = b'{"event":%b,"format":%d,"previous":"%b","sequence":%d%b' % (
+            event, FORMAT, previous.hex().encode(), sequence, end,
+        )  # fmt: skip
+        previous = leaf_hash(line)
+        lines.append(line)
+        hashes.append(previous)
+    return lines, hashes
 
 
 def read_entry(line: bytes) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
@@ -25,8 +25,8 @@ MICRO = 1_000_000
 """Values are kept as whole millionths: a float has several spellings, a whole number has one."""
 
 
-class ActiveConcept(Spec):
-    """One of the strongest concepts of an answer."""
+class ActiveConcept(NamedTuple):
+    """One of the strongest concepts of an answer; a pair in JSON, since a log has many."""
 
     concept: Count
     micros: Count
@@ -37,7 +37,7 @@ class EncodeEvent(Spec):
     """One item encoded, or refused."""
 
     kind: Literal["encode"] = "encode"
-    content: dict[Name, Digest] = Field(max_length=16)
+    content: dict[Name, Digest] = Field(max_length=66)
     """Of each part of the item (`image`, `text`, `activations.STREAM`): `content_digest`."""
     dictionary: Digest
     """The artifact's digest."""
@@ -83,6 +83,9 @@ class ConfigEvent(Spec):
 
     kind: Literal["config"] = "config"
     settings: dict[Name, Text] = Field(max_length=512)
+    keys: Digest | None = None
+    """SHA-256 of all API keys' ids and terms; None where there are none. It differs from the last
+    start's by `key` events alone."""
 
 
 class DriftEvent(Spec):
@@ -135,6 +138,6 @@ Event = Annotated[
 ]
 
 
-def content_digest(content: bytes) -> str:
+def content_digest(content: bytes | memoryview) -> str:
     """SHA-256 of an image file's bytes, a text's UTF-8 or activations' little-endian float32."""
     return hashlib.sha256(content).hexdigest()

@@ -21,9 +21,9 @@ from koine.audit.checkpoints import (
     read_checkpoints,
 )
 from koine.audit.config import AuditConfig
-from koine.audit.entries import WRITER, entry_line, now
+from koine.audit.entries import WRITER, chained, now
 from koine.audit.events import Event, LogEvent
-from koine.audit.merkle import ZERO, leaf_hash
+from koine.audit.merkle import ZERO
 from koine.audit.recovery import State, recover
 from koine.audit.segments import Header, create_segment, lock_writer, read_header, segments_of
 from koine.errors import AuditError
@@ -35,6 +35,22 @@ class Receipt(NamedTuple):
     writer: str
     sequence: int
     hash: str
+
+
+class Written(NamedTuple):
+    """Where events that were written together stand."""
+
+    writer: str
+    first: int
+    hashes: list[bytes]
+
+    def receipt(self, number: int = 0) -> Receipt:
+        """Of one of them, by its place in what was written."""
+        return Receipt(self.writer, self.first + number, self.hashes[number].hex())
+
+    def part(self, start: int, count: int) -> Written:
+        """Some of them."""
+        return Written(self.writer, self.first + start, self.hashes[start : start + count])
 
 
 def event_bytes(event: Event) -> bytes:
@@ -80,7 +96,7 @@ class Journal:
         """The newest checkpoint."""
         return self._last
 
-    def commit(self, events: Sequence[bytes]) -> list[Receipt]:
+    def commit(self, events: Sequence[bytes]) -> Written:
         """Appends what `event_bytes` made, in order, and waits for the disk.
 
         Raises `OSError` where it refused: then nothing of the batch is in the log. Raises
@@ -126,27 +142,20 @@ class Journal:
     def _age_s(self) -> float:
         return (datetime.now(UTC) - datetime.fromisoformat(self._began)).total_seconds()
 
-    def _append(self, events: Sequence[bytes]) -> list[Receipt]:
+    def _append(self, events: Sequence[bytes]) -> Written:
         if self._broken is not None:
             raise AuditError(
                 f"the disk under {self._folder} failed ({self._broken}); what it holds is not "
                 "known. Mend it, then start again: the log recovers"
             )
-        frontier, head = self._frontier.copy(), self._head
+        first = self.size
         # a clock that was set back must not make time run backwards in the log
         time = max(now(), self._time)
-        written: list[bytes] = []
-        receipts: list[Receipt] = []
-        for event in events:
-            sequence = frontier.size
-            line = entry_line(event, self.writer, sequence, time, head)
-            head = leaf_hash(line)
-            frontier.append(head)
-            written.append(line)
-            receipts.append(Receipt(self.writer, sequence, head.hex()))
-        self._to_disk(b"".join(line + b"\n" for line in written))
-        self._frontier, self._head, self._time = frontier, head, time
-        return receipts
+        written, hashes = chained(events, self.writer, first, time, self._head)
+        self._to_disk(b"\n".join([*written, b""]))
+        self._frontier.extend(hashes)
+        self._head, self._time = hashes[-1] if hashes else self._head, time
+        return Written(self.writer, first, hashes)
 
     def _to_disk(self, content: bytes) -> None:
         try:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from koine.audit.checkpoints import Checkpoint, Signer
 from koine.audit.config import AuditConfig
 from koine.audit.events import Event, LogEvent
-from koine.audit.journal import Journal, Receipt, event_bytes
+from koine.audit.journal import Journal, Receipt, Written, event_bytes
 from koine.audit.sinks import Publisher, Sink
 from koine.errors import AuditError
 
@@ -41,8 +41,8 @@ class AuditStats(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    event: bytes
-    receipt: Future[Receipt]
+    events: Sequence[bytes]
+    written: Future[Written]
 
 
 class AuditLog:
@@ -66,6 +66,7 @@ class AuditLog:
         self._publisher = Publisher(sinks)
         self._published: Checkpoint | None = None
         self._buffer: list[_Waiting] = []
+        self._buffered = 0
         self._dropped = self._untold = 0
         self._closing = self._closed = False
         self._changed = threading.Condition()
@@ -80,31 +81,32 @@ class AuditLog:
         `wait_s`. `fail_open`: returns None at once.
         """
         if self.config.policy == "fail_open":
-            self._enqueue(event, 0.0)
+            self.submit([event_bytes(event)])
             return None
         until = time.monotonic() + self.config.wait_s
-        receipt = self._enqueue(event, self.config.wait_s)
+        written = self._enqueue([event_bytes(event)], self.config.wait_s)
         try:
-            return receipt.result(max(0.0, until - time.monotonic()))
+            return written.result(max(0.0, until - time.monotonic())).receipt()
         except FutureTimeout:
             raise AuditError(
                 f"the audit log's disk did not answer within {self.config.wait_s:g} s, so it is "
                 "not known whether the event was kept; try again, or look at the disk"
             ) from None
 
-    def submit(self, event: Event) -> Future[Receipt]:
-        """As `record` without waiting: the future has the receipt, or why there is none.
+    def submit(self, events: Sequence[bytes]) -> Future[Written]:
+        """Keeps all of what `event_bytes` made, in order, or nothing of it; waits for nothing.
 
-        A full buffer raises `AuditError` under `fail_closed`.
+        The future has where they stand, or why they do not. A full buffer raises `AuditError`
+        under `fail_closed`. More events than the buffer holds find room in an empty one.
         """
-        return self._enqueue(event, 0.0)
+        return self._enqueue(events, 0.0)
 
     def stats(self) -> AuditStats:
         """How the log fares."""
         signed = self._journal.signed
         return AuditStats(
             self._journal.size,
-            len(self._buffer),
+            self._buffered,
             self._dropped,
             signed.size if signed else 0,
             self._publisher.failures,
@@ -132,28 +134,29 @@ class AuditLog:
     ) -> None:
         self.close()
 
-    def _enqueue(self, event: Event, wait_s: float) -> Future[Receipt]:
-        waiting = _Waiting(event_bytes(event), Future())
-        full = self.config.buffer_events
+    def _enqueue(self, events: Sequence[bytes], wait_s: float) -> Future[Written]:
+        waiting = _Waiting(events, Future())
         with self._changed:
-            room = self._changed.wait_for(
-                lambda: len(self._buffer) < full or self._closing, wait_s or 0
-            )
+            room = self._changed.wait_for(lambda: self._fits(len(events)) or self._closing, wait_s)
             if room and not self._closing:
                 self._buffer.append(waiting)
+                self._buffered += len(events)
                 self._changed.notify_all()
-                return waiting.receipt
-            why = "is closed" if self._closing else f"has {full:,} events waiting for the disk"
-            return self._refused([waiting], f"the audit log {why}; try again later")
+                return waiting.written
+            many = f"has {self._buffered:,} events waiting for the disk"
+            why = "is closed" if self._closing else many
+            return self._refused(waiting, f"the audit log {why}; try again later")
 
-    def _refused(self, waiting: Sequence[_Waiting], why: str) -> Future[Receipt]:
+    def _fits(self, count: int) -> bool:
+        return not self._buffer or self._buffered + count <= self.config.buffer_events
+
+    def _refused(self, waiting: _Waiting, why: str) -> Future[Written]:
         """Ends events that are not kept: by raising, or by counting them as dropped."""
         if self.config.policy == "fail_open":
-            self._dropped += len(waiting)
-            self._untold += len(waiting)
-            for item in waiting:
-                item.receipt.set_exception(AuditError(why))
-            return waiting[0].receipt
+            self._dropped += len(waiting.events)
+            self._untold += len(waiting.events)
+            waiting.written.set_exception(AuditError(why))
+            return waiting.written
         raise AuditError(why)
 
     def _run(self) -> None:
@@ -164,10 +167,9 @@ class AuditLog:
         finally:
             with self._changed:
                 self._closing = True
-                left, self._buffer = self._buffer, []
-                self._changed.notify_all()
+                left = self._taken()
             for item in left:
-                item.receipt.set_exception(AuditError("the audit log is closed; start it again"))
+                item.written.set_exception(AuditError("the audit log is closed; start it again"))
 
     def _write(self) -> None:
         ended = False
@@ -175,33 +177,42 @@ class AuditLog:
             with self._changed:
                 rest = max(0.0, self._next_checkpoint - time.monotonic())
                 self._changed.wait_for(lambda: self._buffer or self._closing, rest)
-                batch, self._buffer = self._buffer, []
+                batch = self._taken()
                 ended = self._closing
-                self._changed.notify_all()
             if batch or (ended and self._untold):
                 self._commit(batch)
             self._sign(ended)
             self._publish()
 
+    def _taken(self) -> list[_Waiting]:
+        """What waits; whoever waits for room is told. The lock is held."""
+        taken, self._buffer, self._buffered = self._buffer, [], 0
+        self._changed.notify_all()
+        return taken
+
     def _commit(self, batch: Sequence[_Waiting]) -> None:
         untold = self._untold
-        lost = [event_bytes(LogEvent(action="dropped", count=untold))] if untold else []
+        events = [event_bytes(LogEvent(action="dropped", count=untold))] if untold else []
+        at = len(events)
+        for waiting in batch:
+            events += waiting.events
         try:
-            receipts = self._journal.commit([*lost, *(item.event for item in batch)])
+            written = self._journal.commit(events)
         except (OSError, AuditError) as error:
             _LOG.error("the audit log cannot be written: %s", error)
             why = f"the event was not kept: {error}; free or mend the audit log's disk"
             if self.config.policy == "fail_open":
                 with self._changed:
-                    self._dropped += len(batch)
-                    self._untold += len(batch)
-            for item in batch:
-                item.receipt.set_exception(AuditError(why))
+                    self._dropped += len(events) - at
+                    self._untold += len(events) - at
+            for waiting in batch:
+                waiting.written.set_exception(AuditError(why))
             return
         with self._changed:
             self._untold -= untold
-        for item, receipt in zip(batch, receipts[len(lost) :], strict=True):
-            item.receipt.set_result(receipt)
+        for waiting in batch:
+            waiting.written.set_result(written.part(at, len(waiting.events)))
+            at += len(waiting.events)
 
     def _sign(self, ended: bool) -> None:
         signed = self._journal.signed

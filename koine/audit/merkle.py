@@ -37,12 +37,18 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Adds a leaf's hash."""
-        size = self.size
-        while size & 1:
-            leaf = hashlib.sha256(b"\x01" + self.nodes.pop() + leaf).digest()
-            size >>= 1
-        self.nodes.append(leaf)
-        self.size += 1
+        self.extend([leaf])
+
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Adds hashes of leaves, in order."""
+        nodes = self.nodes
+        for leaf in leaves:
+            size = self.size
+            while size & 1:
+                leaf = node_hash(nodes.pop(), leaf)
+                size >>= 1
+            nodes.append(leaf)
+            self.size += 1
 
     def root(self) -> bytes:
         """Root of the tree; SHA-256 of nothing for an empty one."""

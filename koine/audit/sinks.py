@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from koine.audit.checkpoints import Checkpoint, line_of
+from koine.audit.checkpoints import Checkpoint, line_of, parse_checkpoint
 
 _LOG = logging.getLogger(__name__)
 _WAITING = 1000
@@ -74,6 +74,22 @@ class RedisSink:
             self._redis.xadd(self._key, {"note": checkpoint.note}, maxlen=self._keep)
         except redis.RedisError as error:
             raise ConnectionError(f"Redis: {error}") from error
+
+
+def read_redis(url: str, key: str = REDIS_KEY) -> list[Checkpoint]:
+    """What `RedisSink` published, oldest first.
+
+    Raises `OSError` where Redis cannot be asked, `AuditError` for what is no checkpoint.
+    """
+    import redis
+
+    client: Any = redis.Redis
+    try:
+        with client.from_url(url, socket_timeout=5, socket_connect_timeout=5) as asked:
+            found = asked.xrange(key)
+    except (redis.RedisError, ValueError) as error:
+        raise ConnectionError(f"Redis: {error}") from error
+    return [parse_checkpoint(fields[b"note"].decode()) for _, fields in found]
 
 
 class Publisher:

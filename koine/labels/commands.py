@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from koine.artifact import Artifact
 from koine.audit.entries import node_name
+from koine.audit.journal import event_bytes
 from koine.audit.log import AuditLog
 from koine.audit.signing import read_signing_key
 from koine.concepts import Concept, read_concepts
@@ -109,11 +110,8 @@ def _recorded(args: argparse.Namespace, opened: _Opened, edits: Sequence[Edit]) 
     signer = None if args.audit_key is None else read_signing_key(args.audit_key)
     with AuditLog(args.audit, f"labels-{node_name()}", signer=signer) as audit:
         changes = opened.layer.append(edits, person=args.by)
-        events = [label_event(change, opened.artifact.digest) for change in changes]
-        for start in range(0, len(events), audit.config.buffer_events):
-            part = events[start : start + audit.config.buffer_events]
-            for receipt in [audit.submit(event) for event in part]:
-                receipt.result()
+        events = [event_bytes(label_event(each, opened.artifact.digest)) for each in changes]
+        audit.submit(events).result()
     return changes
 
 

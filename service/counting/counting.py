@@ -1,7 +1,7 @@
 """Counts what is answered, beside the answering; judges nothing.
 
 An answer leaves its rows behind and goes on; a thread adds them up every few seconds and puts the
-sums where `buckets.py` keeps them. Equal items within a bucket count once.
+sums where `buckets.py` keeps them. Equal items within a window count once, for who sent the first.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import numpy as np
 from koine.codes import PAD, Codes
 from koine.drift.segments import ALL, Asker, label_segment, segments_of
 from koine.drift.tally import Tally
-from koine.errors import ArtifactError, KoineError
-from koine.profile import Profile, profile_bytes, profile_of
-from koine.types import Mode
+from koine.errors import KoineError
+from koine.profile import profile_bytes
+from koine.types import Modality, Mode
 from service import metrics
-from service.contents import Contents
+from service.contents import ACTIVATIONS, Contents
 from service.counting.admission import Admission
 from service.counting.buckets import Bucket, Buckets, OwnBuckets, RedisBuckets
+from service.counting.known import Known
+from service.counting.window import Window, read_window
 from service.flow import Answer
 from service.jobs import Row
 from service.settings import Settings
@@ -47,18 +49,9 @@ class Served(NamedTuple):
     digest: str
     title: str
     streams: tuple[str, ...]
+    modalities: tuple[Modality, ...]
     num_concepts: int
     k: int
-
-
-class Window(NamedTuple):
-    """What all processes counted in a stretch of time."""
-
-    start: int
-    end: int
-    """Seconds since 1970."""
-    profile: Profile | None
-    """None where nobody counted anything."""
 
 
 class _Waiting(NamedTuple):
@@ -79,8 +72,6 @@ class _Counted:
     """One stretch as it grows."""
 
     tally: Tally
-    known: set[int] = field(default_factory=set[int])
-    """Of what was counted: 8 bytes of its digest."""
     unseen: set[str] = field(default_factory=set[str])
     """Segments that others do not see whole."""
 
@@ -88,12 +79,17 @@ class _Counted:
 class Counting:
     """`start` it in an event loop, `take` answers, ask for a `window`, `close` it."""
 
-    def __init__(self, buckets: Buckets, bucket_s: int, most_segments: int = 0) -> None:
+    def __init__(
+        self, buckets: Buckets, bucket_s: int, window_s: int = 0, most_segments: int = 0
+    ) -> None:
+        """`window_s`: in which equal items count once; a bucket's length where that is more."""
         self.buckets = buckets
+        self._window_s = max(window_s, bucket_s)
         self._bucket_s, self._admission = bucket_s, Admission(buckets, most_segments)
         self._waiting: dict[tuple[int, Served], list[_Waiting]] = {}
         self._pending = 0
         self._counted: dict[_Stretch, _Counted] = {}
+        self._known: dict[_Stretch, Known] = {}
         self._flushing = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
         self._told = False
@@ -103,7 +99,8 @@ class Counting:
         """As the settings want it; None where they want none."""
         if not settings.drift:
             return None
-        return cls(buckets_of(settings), settings.drift_bucket_s, settings.drift_segments)
+        buckets, window_s = buckets_of(settings), settings.drift_window_s
+        return cls(buckets, settings.drift_bucket_s, window_s, settings.drift_segments)
 
     def start(self) -> None:
         """Begins to add up."""
@@ -197,7 +194,7 @@ class Counting:
             if counted is None:
                 tally = Tally(served.title, served.streams, served.num_concepts, served.k)
                 counted = self._counted[stretch] = _Counted(tally)
-            fresh = _fresh(items, counted.known)
+            fresh = self._fresh(stretch, served, items)
             metrics.DRIFT_ITEMS.labels("duplicate").inc(len(items) - len(fresh))
             metrics.DRIFT_ITEMS.labels("counted").inc(len(fresh))
             if fresh:
@@ -213,6 +210,33 @@ class Counting:
             for stretch in late[-MOST_LATE:]
             for segment in self._counted[stretch].unseen
         }
+
+    def _fresh(
+        self, stretch: _Stretch, served: Served, items: Sequence[_Waiting]
+    ) -> list[_Waiting]:
+        """Those with streams that read nothing like it before in the window, and those streams.
+
+        An image with five captions is one item of the image streams and five of the text streams.
+        """
+        start = stretch.start // self._window_s * self._window_s
+        window = _Stretch(stretch.digest, start)
+        for old in [s for s in self._known if s.start < start - self._window_s]:
+            del self._known[old]
+        known = self._known.setdefault(window, Known())
+        if known.full:
+            log.debug("equal items of this window count again: too many different ones came")
+        modality = dict(zip(served.streams, served.modalities, strict=True))
+        keys = [
+            hash((name, _read_by(name, modality[name], item.contents)))
+            for item in items
+            for name in item.rows
+        ]
+        first = iter(known.first(np.array(keys, np.int64).view(np.uint64)).tolist())
+        left = [
+            item._replace(rows={name: row for name, row in item.rows.items() if next(first)})
+            for item in items
+        ]
+        return [item for item in left if item.rows]
 
     def _forget(self, put: Collection[Bucket]) -> None:
         """What was put and has ended needs no sums any more."""
@@ -233,28 +257,13 @@ def buckets_of(settings: Settings) -> Buckets:
     return RedisBuckets(settings.redis_url, writer, settings.drift_keep_s)
 
 
-async def read_window(
-    buckets: Buckets, digest: str, segment: str, start: int, end: int, bucket_s: int
-) -> Window:
-    """All that was counted of a segment from `start` to `end`. Raises as `Counting.window`."""
-    asked = [Bucket(digest, segment, at) for at in range(start, end, bucket_s)]
-    found = await buckets.read(asked)
-    return Window(start, end, await asyncio.to_thread(_total, found))
-
-
 def _start(stretch: _Stretch) -> int:
     return stretch.start
 
 
-def _fresh(items: Sequence[_Waiting], known: set[int]) -> list[_Waiting]:
-    """Those that no earlier item of the stretch equals."""
-    fresh: list[_Waiting] = []
-    for item in items:
-        key = hash(tuple(sorted(item.contents.items())))
-        if key not in known:
-            known.add(key)
-            fresh.append(item)
-    return fresh
+def _read_by(stream: str, modality: Modality, contents: Contents) -> str | None:
+    """The digest of the part of an item that a stream read."""
+    return contents.get(f"{ACTIVATIONS}{stream}") or contents.get(modality)
 
 
 def _count(served: Served, items: Sequence[_Waiting], counted: _Counted, watched: set[str]) -> None:
@@ -284,14 +293,3 @@ def _columns(
         fvu_N = np.array([row.fvu for row in own], np.float32)
         codes[name], rows[name] = Codes(indices_NK, values_NK, fvu_N), at
     return codes, rows
-
-
-def _total(found: Sequence[bytes]) -> Profile | None:
-    total: Profile | None = None
-    for content in found:
-        try:
-            profile = profile_of(zlib.decompress(content), "a bucket's counts")
-        except zlib.error as error:
-            raise ArtifactError(f"a bucket's counts are damaged: {error}") from error
-        total = profile if total is None else total + profile
-    return total

@@ -28,7 +28,7 @@ from service.drift.records import (
     record_digest,
     record_of,
 )
-from service.drift.references import Reference, References, Watched
+from service.drift.references import References, Watched
 from service.settings import Settings
 
 MOST_NAMED = 1000
@@ -100,7 +100,7 @@ class Judging:
         if reference.source == "learning":
             await self.references.learn(watched, segment, window)
         await self._history.put(watched.digest, segment, window.start, content)
-        _log(watched, new, segment, reference)
+        _log(watched, new, segment)
         return new.record
 
 
@@ -137,12 +137,10 @@ _LEVELS: dict[Alarm, int] = {
 }
 
 
-def _log(watched: Watched, new: Judged, segment: str, reference: Reference) -> None:
+def _log(watched: Watched, new: Judged, segment: str) -> None:
     where = f" of {segment}" if segment else ""
     for name, verdict in new.found.streams.items():
         level = _LEVELS[new.record["streams"][name]["alarm"]]
         if verdict.state == "drift":
             says = sentence(verdict, watched.labels)
             log.log(max(level, logging.INFO), "drift%s in %s: %s", where, name, says)
-    if reference.source == "learning":
-        log.info("the reference%s is being learnt: %d items so far", where, reference.items)

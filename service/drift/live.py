@@ -13,12 +13,11 @@ from koine.drift.compare import Comparison, compare
 from koine.drift.report import as_dict
 from koine.drift.segments import ALL
 from koine.errors import DriftError, RequestError
-from koine.profile import Profile
 from service.counting import Counting, Window
 from service.dictionary import Dictionary
 from service.drift.history import History
 from service.drift.records import CONFIG, record_digest, record_of
-from service.drift.references import Reference, References, Watched
+from service.drift.references import Reference, References, Watched, profile_of_window
 from service.settings import PREFIX, Settings
 
 
@@ -114,7 +113,7 @@ def _unread(error: OSError) -> DriftError:
 
 
 def _found(watched: Watched, window: Window, reference: Reference) -> Comparison:
-    return compare(reference.profile, window.profile or Profile(watched.title, {}), CONFIG)
+    return compare(reference.profile, profile_of_window(watched, window), CONFIG)
 
 
 def _told(watched: Watched, window: Window, reference: Reference) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from koine.drift.report import as_dict
 from koine.drift.verdict import DriftConfig, State
 from koine.profile import Profile
 from service.counting import Window
-from service.drift.references import Reference, Watched
+from service.drift.references import Reference, Watched, profile_of_window
 
 MOST_CONCEPTS = 100
 """Changed concepts of a stream that a record lists."""
@@ -43,7 +43,7 @@ def judged(
     before: Sequence[Record],
 ) -> Judged:
     """`before`: the records of the windows before this one, oldest first."""
-    seen = window.profile or Profile(watched.title, {})
+    seen = profile_of_window(watched, window)
     found = compare(reference.profile, seen, CONFIG)
     told = as_dict(found, watched.labels)
     for name, stream in told["streams"].items():

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from koine.drift.segments import ALL
 from koine.errors import ArtifactError
-from koine.profile import Profile, profile_bytes, profile_of
+from koine.profile import Profile, StreamProfile, profile_bytes, profile_of
 from service.counting import Window
 from service.drift.history import History, Learnt
 from service.settings import Settings
@@ -89,6 +89,17 @@ class References:
             raise ArtifactError(f"a learnt reference is damaged: {error}") from error
         self._read[digest, segment] = (learnt, profile)
         return profile
+
+
+def profile_of_window(watched: Watched, window: Window) -> Profile:
+    """What was counted; of nothing, every stream with no items."""
+    if window.profile is not None:
+        return window.profile
+    empty = {
+        name: StreamProfile.empty(len(stream.fires.fires_C), len(stream.l0_K1) - 1)
+        for name, stream in watched.profile.streams.items()
+    }
+    return Profile(watched.title, empty)
 
 
 def _most_items(profile: Profile) -> int:

@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> Starlette:
             core = app.state.core = Core(settings)
             await core.start()
             if core.audit is not None:
-                access.followers.add(core.audit.keys_changed)
+                access.followers.add(core.audit.follow_keys)
             try:
                 credentials = server_credentials(settings)
                 async with rpc_serving(

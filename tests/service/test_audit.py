@@ -137,7 +137,8 @@ def test_trace_and_key_lead_to_the_entry(
         client.app.state.access.refresh()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportFunctionMemberAccess]
     (event,) = log.events("encode")
     assert event.trace == "ab" * 16
-    (revoked,) = log.events("key")
+    added, revoked = log.events("key")
+    assert (added.action, added.key, added.scopes) == ("added", event.key, ("encode",))
     assert (revoked.action, revoked.key) == ("revoked", event.key)
     assert secret.encode() not in b"".join(p.read_bytes() for p in log.root.rglob("*.jsonl"))
 

@@ -69,6 +69,10 @@ class Draft:
     localisers: Mapping[str, LocaliserDraft] = field(default_factory=dict[str, LocaliserDraft])
     """Missing for streams whose pooling does not split over patches."""
     reference: Iterable[ReferenceBatch]
+    """Items of whose codes the profile counts the concepts."""
+    held_out: Iterable[ReferenceBatch] = ()
+    """Items that the dictionary was not trained on: it knows its own better, and what is served is
+    none of them. Of these are the profile's means; without any, of `reference`."""
     training: m.Provenance = m.Provenance()
     metrics: Mapping[str, float]
     rule: CodeRule | None = None
@@ -226,11 +230,14 @@ def _profile(folder: Path, draft: Draft, title: str) -> Profile:
         {name: w.d_in for name, w in draft.weights.items()},
         [CPU],
     )
-    counted = Counted(list(draft.weights), _num_concepts(draft), draft.k)
-    for batch in draft.reference:
-        codes = {name: heads.independent(name, acts) for name, acts in batch.acts.items()}
-        counted.add(codes, batch.present_NS)
-    return counted.profile(title)
+    parts: list[Counted] = []
+    for batches in (draft.reference, draft.held_out):
+        counted = Counted(list(draft.weights), _num_concepts(draft), draft.k)
+        for batch in batches:
+            codes = {name: heads.independent(name, acts) for name, acts in batch.acts.items()}
+            counted.add(codes, batch.present_NS)
+        parts.append(counted)
+    return parts[0].profile(title, parts[1])
 
 
 def _concepts(profile: Mapping[str, StreamProfile], names: Names | None) -> list[Concept]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from koine.profile import read_profile
 from koine.sessions import CPU, runtime_version
 from koine.streams import Preprocess, StreamSpec, TextPreprocess
 from koine.types import ActsND
+from training.activations.rows import Split
 from training.activations.store import ActivationStore
 from training.checkpoint import RECORD, load_model, shown
 from training.distillation.students import read_students
@@ -40,7 +41,7 @@ from training.export.artifact import (
 )
 from training.export.backbone import copy_onnx, export_module
 from training.export.comparison import Comparison
-from training.export.examples import Examples, source_of
+from training.export.examples import Examples, held_out, source_of
 from training.export.head import CodeRule, HeadWeights, SelectorWeights
 from training.export.localisers import check_localisers, localisable
 from training.export.metrics import metrics_summary
@@ -62,8 +63,11 @@ PARITY_ROWS = 256
 """Held-out items on which the heads are compared."""
 PARITY_ITEMS = 64
 """Images or texts on which each backbone is compared."""
+HELD_OUT: Sequence[Split] = ("val", "test")
 PROFILE_ROWS = 65_536
 """Training items that the profile counts, evenly spread where there are more."""
+CAPTION_SEED = 0
+"""Of the choice among an item's captions."""
 _BATCH = 1024
 _LIBRARIES = ("torch", "onnx", "numpy", "timm", "open_clip_torch", "transformers")
 
@@ -127,6 +131,7 @@ def export(
             },
             localisers={s: one.draft for s, one in split.items()},
             reference=_reference(acts, record, {s: k.acts_ND for s, k in students.items()}),
+            held_out=_batches(acts, students, HELD_OUT),
             distilled={s: k.about for s, k in students.items()},
             training=_provenance(record, recipe),
             metrics=metrics_summary(run),
@@ -176,12 +181,13 @@ def _write_smaller(
 ) -> None:
     """Writes the artifact in fewer bits, if its codes stay near those of `full`."""
     lowering = Lowering(full, examples, config)
-    reference = profile_batches(folder, full, examples, store)
+    reference = profile_batches(folder, full, examples, store, "train")
     smaller = replace(
         draft,
         backbones=lowering.writers(),
         storage=STORAGE[config.kind],
         reference=reference,
+        held_out=profile_batches(folder, full, examples, store, held_out(store)),
     )
     small = write_artifact(folder, smaller)
     precision = Comparison(
@@ -297,24 +303,29 @@ def _reference(
 ) -> Iterator[ReferenceBatch]:
     """Training items' activations: the store's, but of students their own; streams that the store
     lacks are counted on the parent run's."""
-    yield from _batches(store, students)
+    yield from _batches(store, students, ("train",))
     held = {spec.name for spec in store.manifest.plan.streams}
     lacking = [spec for spec in store.streams if spec.name not in held]
     if lacking:
         parent = ActivationStore.open(Path(record["parent_store"]), verify=False)
-        yield from _batches(parent.showing(lacking), {})
+        yield from _batches(parent.showing(lacking), {}, ("train",))
     for name, acts_ND in students.items():
         yield one_stream(name, acts_ND, {spec.name: spec.d_in for spec in store.streams})
 
 
-def _batches(store: ActivationStore, students: Mapping[str, ActsND]) -> Iterator[ReferenceBatch]:
-    rows = store.split("train")
+def _batches(
+    store: ActivationStore, students: Collection[str], splits: Sequence[Split]
+) -> Iterator[ReferenceBatch]:
+    rows = np.concatenate([store.split(split) for split in splits])
     if len(rows) > PROFILE_ROWS:
         rows = rows[np.linspace(0, len(rows) - 1, PROFILE_ROWS).astype(np.int64)]
+    # any of an item's captions: what is served is no row's first one in particular
+    draws_N = np.random.default_rng(CAPTION_SEED).random(len(rows))
     names = [spec.name for spec in store.streams]
     taught_S = np.array([name in students for name in names])
     for start in range(0, len(rows), _BATCH):
-        acts, present_NS = store.gather(rows[start : start + _BATCH])
+        part = slice(start, start + _BATCH)
+        acts, present_NS = store.gather(rows[part], draws_N[part])
         yield ReferenceBatch(acts, present_NS & ~taught_S)
 
 

@@ -43,10 +43,18 @@ class Counted:
             agree_N = jaccard(*(Codes(*(r[both_N] for r in codes[each])) for each in (a, b)))
             self._pairs[pair] += MeanCounts.of(agree_N, np.arange(len(agree_N)))
 
-    def profile(self, dictionary: str) -> Profile:
-        """Of everything added."""
-        streams = {name: self._with_null(name) for name in self._streams}
-        return Profile(dictionary, streams, self._pairs)
+    def profile(self, dictionary: str, held_out: Counted) -> Profile:
+        """Of everything added; the means of fvu, active concepts and agreement are of what
+        `held_out` has, where it has any."""
+        streams = {
+            name: _with_means(self._with_null(name), held_out._streams[name])
+            for name in self._streams
+        }
+        pairs = {
+            pair: held_out._pairs[pair] if held_out._pairs[pair].items else counts
+            for pair, counts in self._pairs.items()
+        }
+        return Profile(dictionary, streams, pairs)
 
     def _with_null(self, name: str) -> StreamProfile:
         stream = self._streams[name]
@@ -56,3 +64,10 @@ class Counted:
         block_N = np.arange(len(fired_NK))
         null = measure_null(fired_NK, block_N, self._num_concepts, seed=NULL_SEED)
         return replace(stream, null=null)
+
+
+def _with_means(stream: StreamProfile, other: StreamProfile) -> StreamProfile:
+    """The stream's fires with the other's means; its own where the other has no items."""
+    if not other.items:
+        return stream
+    return replace(stream, l0_K1=other.l0_K1, fvu_B=other.fvu_B, fvu=other.fvu, l0=other.l0)

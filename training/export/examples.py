@@ -64,8 +64,10 @@ class Examples:
         return np.concatenate(images) if images else np.zeros((0, 1, 1, 3), np.uint8)
 
     def _captions(self, split: Split) -> Iterator[str]:
-        for row in self._store.split(split):
-            yield from self._store.row(int(row)).captions[:1]
+        for row in self._store.split(split).tolist():
+            # any of them: what is served is no item's first one in particular
+            if captions := self._store.row(row).captions:
+                yield captions[row % len(captions)]
 
     def _images(self, stream: str, split: Split) -> Iterator[ImagesNHWC]:
         assert self._source is not None

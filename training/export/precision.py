@@ -20,6 +20,7 @@ from koine.codes import Codes
 from koine.encoder import ConceptEncoder
 from koine.sessions import CPU
 from koine.types import ActsND
+from training.activations.rows import Split
 from training.activations.store import ActivationStore
 from training.export import quantise as q
 from training.export.artifact import ReferenceBatch
@@ -140,9 +141,9 @@ def backbone_file(artifact: Artifact, name: str) -> Path:
 
 
 def profile_batches(
-    folder: Path, artifact: Artifact, examples: Examples, store: ActivationStore
+    folder: Path, artifact: Artifact, examples: Examples, store: ActivationStore, split: Split
 ) -> Iterator[ReferenceBatch]:
-    """Training items' activations by the graphs in `folder`, one stream at a time.
+    """A split's activations by the graphs in `folder`, one stream at a time.
 
     Streams without a backbone give those of the store.
     """
@@ -150,9 +151,9 @@ def profile_batches(
     for stream in artifact.manifest.streams:
         name = stream.spec.name
         if stream.backbone is None:
-            acts_ND = stored_acts(store, name, store.split("train")[:PROFILE_ITEMS])
+            acts_ND = stored_acts(store, name, store.split(split)[:PROFILE_ITEMS])
         else:
-            batches = examples.batches(name, "train", PROFILE_ITEMS)
+            batches = examples.batches(name, split, PROFILE_ITEMS)
             acts_ND = graph_acts(folder / stream.backbone, batches)
         yield one_stream(name, acts_ND, widths)
 

@@ -196,7 +196,7 @@ def test_reproduce_encodes_the_same_codes(
     text.write_text("a dog on grass\n")
     event = answer(tiny_artifact, image.read_bytes(), "a dog on grass")
     (first, *rest) = event.codes["tiny_a"]
-    wrong = (first.model_copy(update={"micros": first.micros + 10_000}), *rest)
+    wrong = (first._replace(micros=first.micros + 10_000), *rest)
     with AuditLog(tmp_path / "log", "w0") as log:
         log.record(event)
         log.record(event.model_copy(update={"codes": {"tiny_a": wrong}}))

@@ -24,10 +24,12 @@ from tests.service.process import ROOT
 
 
 def events_of(folder: Path) -> list[dict]:
-    found = []
-    for path in segments_of(folder / "log" / "w0"):
-        found += [orjson.loads(line)["event"] for line in path.read_bytes().splitlines()[1:]]
-    return found
+    return [orjson.loads(line)["event"] for line in all_lines(folder)]
+
+
+def all_lines(folder: Path) -> list[bytes]:
+    paths = segments_of(folder / "log" / "w0")
+    return [line for path in paths for line in path.read_bytes().splitlines()[1:]]
 
 
 def test_many_threads_share_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +205,27 @@ def test_what_has_no_one_spelling_is_refused(tmp_path: Path) -> None:
     assert len(events_of(tmp_path)) == 2
 
 
+def lines_of(*numbers: int) -> list[bytes]:
+    return [journal.event_bytes(encoded(number)) for number in numbers]
+
+
+def test_what_is_submitted_together_stands_together(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "log", "w0", signer=signing_key(tmp_path)) as log:
+        written = [log.submit(lines_of(*range(n, n + 5))) for n in range(0, 50, 5)]
+        receipts = [each.result(10).receipt(n) for each in written for n in range(5)]
+    found = [entries.read_entry(line) for line in all_lines(tmp_path)]
+    assert [entries.event_of(e) for e in found[1:]] == [encoded(n) for n in range(50)]
+    assert [(r.sequence, r.hash) for r in receipts] == [
+        (e.sequence, e.hash.hex()) for e in found[1:]
+    ]
+    assert faults(tmp_path, compare=False) == []
+
+
+def test_more_than_the_buffer_holds_finds_room_in_an_empty_one(tmp_path: Path) -> None:
+    with AuditLog(tmp_path / "log", "w0", AuditConfig(buffer_events=2)) as log:
+        assert log.submit(lines_of(*range(9))).result(10).receipt(8).sequence == 9
+
+
 class Stuck:
     """A disk that answers when it is let go."""
 
@@ -219,11 +242,14 @@ def test_a_full_buffer_refuses_under_fail_closed(
     disk = Stuck(monkeypatch)
     with pytest.raises(AuditError, match="did not answer within"):
         log.record(encoded(0))
-    waiting = [log.submit(encoded(1)), log.submit(encoded(2))]
+    first = log.submit(lines_of(1))
+    with pytest.raises(AuditError, match="has 1 events waiting"):
+        log.submit(lines_of(2, 3))
+    second = log.submit(lines_of(4))
     with pytest.raises(AuditError, match="has 2 events waiting"):
-        log.submit(encoded(3))
+        log.submit(lines_of(5))
     disk.go.set()
-    assert [w.result(10).sequence for w in waiting] == [2, 3]
+    assert [w.result(10).receipt().sequence for w in (first, second)] == [2, 3]
     log.close()
     with pytest.raises(AuditError, match="is closed"):
         log.record(encoded(4))
@@ -321,7 +347,8 @@ def test_writing_without_a_key_loads_no_cryptography() -> None:
 
 def test_entries_are_as_their_reader_expects() -> None:
     event, time = encoded(1), "2026-01-01T00:00:00.000000Z"
-    line = entries.entry_line(journal.event_bytes(event), "w0", 7, time, bytes(32))
+    (line,), (digest,) = entries.chained([journal.event_bytes(event)], "w0", 7, time, bytes(32))
     entry = entries.read_entry(line)
     assert entries.event_of(entry) == event
+    assert entry.hash == digest
     assert (entry.writer, entry.sequence, entry.time, entry.previous) == ("w0", 7, time, "0" * 64)

@@ -24,7 +24,7 @@ from service.jobs import Row
 from tests.service.cache.server import RedisServer
 
 C, K = 30, 3
-SERVED = Served("d" * 64, "demo@1", ("a", "b"), C, K)
+SERVED = Served("d" * 64, "demo@1", ("a", "b"), ("text", "image"), C, K)
 
 
 def rows(seed: int) -> dict[str, Row]:
@@ -104,6 +104,51 @@ def test_equal_items_errors_and_joint_codes_are_not_counted() -> None:
     asyncio.run(run())
 
 
+def test_an_image_with_other_captions_is_one_item_of_image_streams() -> None:
+    def both(n: int) -> dict[str, Row]:
+        return {"a": rows(n)["a"], "b": rows(n)["a"]}
+
+    async def items(counting: Counting) -> tuple[int, int, int]:
+        found = (await counting.window(SERVED.digest, 3600)).profile
+        assert found is not None
+        a, b = found.streams["a"].items, found.streams["b"].items
+        return a, b, found.agreement["a|b"].items
+
+    async def run() -> None:
+        counting = Counting(OwnBuckets(3600), 3600)
+        contents = [{"text": f"{n:064x}", "image": f"{n // 5:064x}"} for n in range(50)]
+        counting.take(SERVED, "independent", contents, [both(n) for n in range(50)], Asker())
+        assert await items(counting) == (50, 10, 10)
+        counting.take(SERVED, "independent", [{"activations.b": "0" * 64}], [rows(1)], Asker())
+        assert (await items(counting))[0] == 51  # a stream that reads nothing known is counted
+
+    asyncio.run(run())
+
+
+def test_equal_items_count_once_in_a_window_of_several_buckets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 7200.0
+    monkeypatch.setattr(module.time, "time", lambda: now)
+
+    async def run() -> None:
+        nonlocal now
+        counting = Counting(OwnBuckets(36_000), 60, window_s=3600)
+        for at in (7200.0, 7300.0, 7400.0):
+            now = at
+            take(counting, range(20))
+            take(counting, range(100, 110))
+            await counting.flush()
+        assert (await seen(counting)).items == 30
+        now = 10_900.0  # the next window
+        take(counting, range(20))
+        found = (await counting.window(SERVED.digest, 60)).profile
+        assert found is not None
+        assert found.streams["a"].items == 20
+
+    asyncio.run(run())
+
+
 def test_clients_are_blocks() -> None:
     async def run() -> None:
         counting = Counting(OwnBuckets(3600), 3600)
@@ -122,8 +167,8 @@ def test_segments_are_their_own_items_and_few(redis: RedisServer) -> None:
         counting.take(SERVED, "independent", contents, [rows(n) for n in numbers], asker)
 
     async def run() -> None:
-        one = Counting(RedisBuckets(SecretStr(redis.url), "one", 3600), 3600, 4)
-        other = Counting(RedisBuckets(SecretStr(redis.url), "other", 3600), 3600, 4)
+        one = Counting(RedisBuckets(SecretStr(redis.url), "one", 3600), 3600, most_segments=4)
+        other = Counting(RedisBuckets(SecretStr(redis.url), "other", 3600), 3600, most_segments=4)
         send(one, range(30), Asker("ann", "shop"))
         send(one, range(30, 40), Asker("bob"))
         send(one, range(40, 45), Asker("cat", "search"))  # the third key: two are watched

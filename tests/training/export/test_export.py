@@ -25,7 +25,7 @@ from training.checkpoint import load_model
 from training.configs import ALIGNED, FitConfig
 from training.export import artifact as artifact_module
 from training.export import build
-from training.export.build import export
+from training.export.build import CAPTION_SEED, export
 from training.export.head import WEIGHTS, CodeRule, HeadWeights, Storage, write_heads
 from training.trainer import fit
 
@@ -96,8 +96,9 @@ def test_the_profile_counts_the_training_items_that_have_the_stream(
 ) -> None:
     export(koine_run, tmp_path / "a")
     profile = read_profile(tmp_path / "a" / PROFILE).streams
-    train = store.split("train")
-    batch = store.gather(train)
+    train, others = store.split("train"), np.concatenate([store.split("val"), store.split("test")])
+    draws_N = np.random.default_rng(CAPTION_SEED).random(len(train))
+    batch, held_out = store.gather(train, draws_N), store.present(others)
     model = load_model(koine_run)
     for column, name in enumerate(("image", "other", "words")):
         here_N = batch.present_NS[:, column]
@@ -108,6 +109,7 @@ def test_the_profile_counts_the_training_items_that_have_the_stream(
             wanted.indices_NK[wanted.values_NK > 0].numpy(), minlength=model.config.num_concepts
         )
         assert profile[name].fires.fires_C.tolist() == fires.tolist()
+        assert profile[name].fvu.items == held_out[:, column].sum() > 0
     assert profile["other"].items < len(train)
     concepts = read_concepts(tmp_path / "a" / "concepts.jsonl")
     assert concepts[0].rate["image"] == pytest.approx(profile["image"].rates_C[0])
