@@ -6,7 +6,7 @@ export BENTOML_DO_NOT_TRACK := True
 # idle threads that spin starve their neighbours
 export OMP_WAIT_POLICY := passive
 .DEFAULT_GOAL := help
-.PHONY: help setup lock proto demo serve bench-training bench-serving check format test test-slow system-packages
+.PHONY: help setup lock proto demo serve monitoring bench-training bench-serving check format test test-slow system-packages
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,10 @@ demo: setup  ## the whole product on the built-in corpus, then a running server 
 
 serve: setup  ## serve ARTIFACT over HTTP on port 3000
 	@KOINE_ARTIFACT=$(ARTIFACT) $(BIN)/bentoml serve service.app:ConceptService --port $${PORT:-3000}
+
+monitoring: setup  ## service, drift worker, Prometheus: traffic drifts, the alarm rings and ends, pictures (DEMO_EXIT=1 stops it)
+	@test -d runs/demo/artifact || DEMO_EXIT=1 $(BIN)/python -m training demo --out runs/demo
+	@$(BIN)/python -m monitoring.tour
 
 bench-training: setup  ## measure training against its baselines; results into benchmarks/
 	@$(BIN)/python -m benchmarks.training

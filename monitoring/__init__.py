@@ -1,0 +1,1 @@
+"""Prometheus rules, Grafana dashboards and a replay of traffic; knows the service by HTTP alone."""

@@ -1,0 +1,1 @@
+"""Traffic from a folder of captioned images, with a drift of your choice: try your own alarms."""
