@@ -60,6 +60,8 @@ class Changes(NamedTuple):
     2005)."""
     dispersion_C: Float64[np.ndarray, "C"]
     """Design effect in the window."""
+    dispersion_then_C: Float64[np.ndarray, "C"]
+    """The same in the reference."""
 
 
 def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> Changes:
@@ -90,6 +92,7 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
         low_C,
         high_C,
         effect_now_C,
+        effect_then_C,
     )
 
 
