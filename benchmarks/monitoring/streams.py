@@ -70,7 +70,7 @@ def _told(rates_C: np.ndarray, then: Profile, kind: Kind, streams: int, truth: T
     right = seen.pop(RIGHT[truth], 0) / WINDOWS
     print(f"where, {kind.name}, {streams} streams, {truth}: {right}, else {dict(seen)}", flush=True)
     return entry(
-        f"where, {kind.name}, {streams} streams, truth {truth}: told so / told another, not unclear",
+        f"where, {kind.name}, {streams} streams, truth {truth}: told so / told wrong",
         right,
         (WINDOWS - seen.pop("unclear", 0)) / WINDOWS - right,
         ratio=right,

@@ -16,6 +16,9 @@ from benchmarks.monitoring.traffic import Fires
 _stats = cast("Any", scipy.stats)
 SPREAD = 0.5
 """Standard deviation of an activation's logarithm."""
+FEWEST = 5
+"""Activations below which Evidently takes the column for one of categories; their distance is far
+below its border."""
 
 
 def activations(fires: int, rng: np.random.Generator) -> np.ndarray:
@@ -27,14 +30,17 @@ def evidently_values(then: Fires, now: Fires, seed: int) -> Found:
     """Scores of columns in which each item's activation stands."""
     rng = np.random.default_rng(seed)
     scores = [
-        _score(activations(int(a), rng), then.items, activations(int(b), rng), now.items)
+        score(activations(int(a), rng), then.items, activations(int(b), rng), now.items)
         for a, b in zip(then.fires_C, now.fires_C, strict=True)
     ]
     score_C = np.array(scores)
     return Found(score_C >= EVIDENTLY, score_C)
 
 
-def _score(a: np.ndarray, a_items: int, b: np.ndarray, b_items: int) -> float:
+def score(a: np.ndarray, a_items: int, b: np.ndarray, b_items: int) -> float:
+    """Of a column whose values that are not 0 are `a` and `b`."""
+    if len(a) + len(b) < FEWEST:
+        return 0.0
     mean = a.sum(dtype=np.float64) / a_items
     spread = ((a.astype(np.float64) ** 2).sum() / a_items - mean**2) ** 0.5
     found = _stats.wasserstein_distance(
