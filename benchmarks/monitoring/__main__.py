@@ -12,7 +12,7 @@ from benchmarks.report import Report
 
 REPORT = Report(
     "monitoring",
-    ("windows", "power", "delay", "streams", "evidently", "topics", "audit", "tax"),
+    ("windows", "power", "delay", "streams", "evidently_scores", "topics", "audit", "tax"),
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What people run on such windows, column by column, on counts; knows nothing of blocks.
 
 A column is one concept, 1 where it is active. A test of such a column depends on two shares alone,
-Evidently's too: `benchmarks.monitoring.evidently` shows that its scores are these.
+Evidently's too: `benchmarks.monitoring.evidently_scores` shows that its scores are these.
 """
 
 from __future__ import annotations

@@ -138,31 +138,30 @@ def encoded(
 
 
 def drawn(
-    seen: Photographs, way: Way, topic: str | None, seed: int
+    about_N: np.ndarray, trained_N: np.ndarray, way: Way, times: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the reference and of a window in which the topic is three times as frequent, or as
-    frequent as there are photographs of it; at random without a topic."""
+    """Rows of the reference and of a window in which what `about_N` marks is `times` as frequent,
+    or as frequent as there is of it."""
     rng = np.random.default_rng(seed)
     if way.trained:
-        then, rest = np.flatnonzero(seen.trained_N), np.flatnonzero(~seen.trained_N)
+        then, rest = np.flatnonzero(trained_N), rng.permutation(np.flatnonzero(~trained_N))
     else:
-        order = rng.permutation(len(seen.words))
+        order = rng.permutation(len(about_N))
         then, rest = order[: way.reference], order[way.reference :]
-    rest = rng.permutation(rest)
-    if topic is None:
+    if times == 1:
         return then, rest[: way.items]
-    about_N = seen.about(topic)
-    wanted = round(TIMES * float(about_N[then].mean()) * way.items)
+    wanted = round(times * float(about_N[then].mean()) * way.items)
     of_it = rest[about_N[rest]][:wanted]
     others = rest[~about_N[rest]][: way.items - len(of_it)]
     return then, np.concatenate([of_it, others])
 
 
 def _told(seen: Photographs, way: Way, topic: str | None, seed: int) -> tuple[Profile, Profile]:
-    then, now = drawn(seen, way, topic, seed)
+    about_N = seen.about(topic or next(iter(TOPICS)))
+    then, now = drawn(about_N, seen.trained_N, way, TIMES if topic else 1, seed)
     if way.trained:
         return read_profile(seen.artifact.file(PROFILE)), seen.profile(now)
-    return seen.profile(then, null=seed < 1), seen.profile(now)
+    return seen.profile(then, null=True), seen.profile(now)
 
 
 def _quiet(seen: Photographs, way: Way) -> Iterator[Entry]:

@@ -150,14 +150,32 @@ def reference(
     rates_C: np.ndarray, items: int, seed: int, kind: Kind, *, null: bool = True
 ) -> tuple[Window, StreamProfile]:
     """Traffic to compare with, and its profile with what quiet windows of it are like."""
-    if kind.single:
-        kind = Kind(name=kind.name, mean=1e-9)
-    made = window(rates_C, items, seed, kind)
+    made = window(rates_C, items, seed, INDEPENDENT if kind.single else kind)
     profile = made.profile()
+    indices_NK, block_N = made.codes(seed)
+    if kind.single:
+        profile = replace(profile, fires=_single(profile.fires))
+        block_N = np.arange(len(block_N))
     if null:
-        indices_NK, block_N = made.codes(seed)
-        profile = replace(profile, null=measure_null(indices_NK, block_N, len(rates_C), seed=seed))
+        null_of = measure_null(indices_NK, block_N, len(rates_C), seed=seed)
+        profile = replace(profile, null=null_of)
     return made, profile
+
+
+def _single(counts: FireCounts) -> FireCounts:
+    """The same fires, each item a block of its own."""
+    fired_C = np.minimum(counts.fires_C, 1)
+    return FireCounts(
+        counts.items,
+        counts.items,
+        counts.items,
+        counts.items,
+        counts.fires_C,
+        counts.fires_C.astype(np.uint64),
+        counts.fires_C.astype(np.uint64),
+        fired_C,
+        fired_C,
+    )
 
 
 def _bursts(copies: int, rng: np.random.Generator) -> np.ndarray:

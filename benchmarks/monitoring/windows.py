@@ -40,7 +40,7 @@ WINDOWS = 200
 MONTH = 720
 """Hourly windows in 30 days; of 2,000 items so many are drawn, each reference's a sequence."""
 HOURLY = 2000
-VALUED = 20
+VALUED = 8
 """Windows in which columns of activations are scored: a second each."""
 CONFIG = DriftConfig()
 TARGET = 0.95
@@ -124,7 +124,7 @@ class _Seen:
 
     def _alarms(self, about: str) -> Entry:
         """Begun in 720 windows, as sequences went; each `drift` window on its own beside."""
-        states = [[one.state for one in sequence] for sequence in self.sequences]
+        states: list[list[State]] = [[one.state for one in each] for each in self.sequences]
         windows = sum(len(each) for each in states)
         begun = sum(alarms_begun(each) for each in states) * MONTH / windows
         each = sum(one == "drift" for sequence in states for one in sequence) * MONTH / windows

@@ -32,7 +32,7 @@ NUM_CONCEPTS, REFERENCE = 8192, 50_000
 SMALL_REFERENCE = 1000
 """Up to here Evidently takes tests with p-values, above distances."""
 SIZES = (500, 2000, 10_000)
-PART = 256
+PART = 128
 """Columns whose scores are compared, evenly chosen; all 8,192 are given to it once."""
 WHOLE = 2000
 """Items of the window that it gets with all columns."""
@@ -114,7 +114,7 @@ def report(python: Path, reference_NC: np.ndarray, current_NC: np.ndarray) -> Re
         np.savez(tables, reference=reference_NC, current=current_NC)
         script = Path(__file__).with_name("evidently_report.py")
         done = subprocess.run(
-            [python, "-P", "-W", "ignore", str(script), str(tables)],
+            [python, "-W", "ignore", str(script), str(tables)],
             env={**os.environ, "DO_NOT_TRACK": "1"},
             capture_output=True,
             text=True,
