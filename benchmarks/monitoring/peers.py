@@ -92,6 +92,7 @@ def dataset_drifted(found: Found) -> bool:
 
 
 METHODS: Mapping[str, Method] = {
+    "z-test, p < .05": z_test,
     "z-test, BH": z_test_corrected,
     "KS, p < .05": kolmogorov_smirnov,
     "PSI > .1": psi_little,

@@ -25,7 +25,7 @@ from koine.drift.verdict import DriftConfig, Verdict, judge
 from koine.profile import StreamProfile
 
 NUM_CONCEPTS = 8192
-REFERENCE = 50_000
+REFERENCE, LARGER = 50_000, 200_000
 REFERENCES = 4
 TRIALS = 200
 VALUED = 20
@@ -51,6 +51,9 @@ def entries() -> list[Entry]:
         ]
         for items, times in TASKS:
             found += _power(rates_C, references, kind, items, times)
+        if kind is INDEPENDENT:
+            larger = [reference(rates_C, LARGER, 9, kind, null=False)] * REFERENCES
+            found += _power(rates_C, larger, kind, 5000, 2.0)
         for count in (5, 20):
             for items, times in ((2000, 3.0), (5000, 2.0)):
                 found += _precision(rates_C, references, kind, items, times, count)
@@ -81,8 +84,10 @@ def _power(
             valued = evidently_values(_at(then.sent, concept), _at(now.sent, concept), trial)
             hits["Evidently, activations"] += bool(valued.flagged_C[0])
     ours = hits.pop("koine") / TRIALS
-    target = TARGET if kind is INDEPENDENT else None
+    target = TARGET if kind is INDEPENDENT and times > 1 else None
     about = f"power, {kind.name}, 1 % concept ×{times:.2g} in {items} items"
+    if references[0][0].sent.items == LARGER:
+        about += f", reference of {LARGER}"
     for name, count in hits.items():
         theirs = count / (VALUED if "activations" in name else TRIALS)
         yield _entry(f"{about}: koine / {name}", ours, theirs, target, "share of windows")
