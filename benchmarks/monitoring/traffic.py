@@ -43,6 +43,7 @@ INDEPENDENT = Kind(name="independent")
 BURSTS = Kind(name="bursts", copies=0.2)
 CLIENTS = Kind(name="clients", alike=0.02)
 SINGLE = Kind(name="clients, reference without", alike=0.02, single=True)
+HALVES = Kind(name="clients over 2 buckets", alike=0.02, buckets=2)
 SPREAD = Kind(name="clients over 10 buckets", alike=0.02, buckets=10)
 
 

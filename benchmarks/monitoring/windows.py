@@ -16,6 +16,7 @@ from benchmarks.monitoring.peers import METHODS, dataset_drifted, evidently
 from benchmarks.monitoring.traffic import (
     BURSTS,
     CLIENTS,
+    HALVES,
     INDEPENDENT,
     SINGLE,
     SPREAD,
@@ -52,7 +53,7 @@ def entries() -> list[Entry]:
     found: list[Entry] = []
     for kind in (INDEPENDENT, BURSTS, CLIENTS):
         found += quiet(kind, {size: MONTH if size == HOURLY else WINDOWS for size in SIZES})
-    for kind in (SINGLE, SPREAD):
+    for kind in (SINGLE, HALVES, SPREAD):
         found += quiet(kind, {HOURLY: WINDOWS})
     return found
 
