@@ -69,6 +69,8 @@ class Changes(NamedTuple):
     """Design effect in the window."""
     dispersion_then_C: Float64[np.ndarray, "C"]
     """The same in the reference."""
+    error_C: Float64[np.ndarray, "C"]
+    """Standard error of the ratio's logarithm."""
 
 
 def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> Changes:
@@ -88,6 +90,7 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
     ratio_C = ((now.fires_C + 0.5) / now.items) / ((then.fires_C + 0.5) / then.items)
     far_C = np.abs(np.log(ratio_C)) >= np.log(config.least_ratio)
     changed_C = tested_C & far_C & (q_C <= config.false_discoveries)
+    error_C = np.sqrt(effect_now_C / (now.fires_C + 0.5) + effect_then_C / (then.fires_C + 0.5))
     share = max(int(changed_C.sum()), 1) / max(int(tested_C.sum()), 1)
     low_C, high_C = _interval(a, b, (1 - config.interval) * share)
     return Changes(
@@ -102,6 +105,7 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
         high_C,
         effect_now_C,
         effect_then_C,
+        error_C,
     )
 
 
