@@ -24,7 +24,7 @@ from koine.drift.verdict import DriftConfig, State, judge
 from koine.profile import StreamProfile
 
 NUM_CONCEPTS, REFERENCE, ITEMS = 8192, 50_000, 2000
-RUNS, REFERENCES = 40, 4
+RUNS, REFERENCES = 24, 2
 BEFORE, AFTER = 6, 12
 """Windows until the change, and from then on."""
 COMMON = 0.005
