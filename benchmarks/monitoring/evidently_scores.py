@@ -165,7 +165,7 @@ def _same(name: str, told: Reported, ours_P: np.ndarray) -> Entry:
 
 def _cost(told: Reported, ours: float) -> Entry:
     return entry(
-        f"a window of {HOURLY} items: Koine, {NUM_CONCEPTS} concepts / Evidently {told.version}, {COST}",
+        f"{HOURLY} items: Koine, {NUM_CONCEPTS} concepts / Evidently {told.version}, {COST} of them",
         ours,
         told.seconds,
         ratio=told.seconds / ours,

@@ -45,7 +45,7 @@ TOPICS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Which photographs are of the topic, by the words that two of their captions share, and which
 concepts are, by their names."""
 TIMES = 3
-SEEDS, QUIET = 10, 100
+SEEDS, QUIET = 10, 40
 FIRST = (5, 20)
 BATCH = 64
 
@@ -161,7 +161,7 @@ def _told(seen: Photographs, way: Way, topic: str | None, seed: int) -> tuple[Pr
     then, now = drawn(about_N, seen.trained_N, way, TIMES if topic else 1, seed)
     if way.trained:
         return read_profile(seen.artifact.file(PROFILE)), seen.profile(now)
-    return seen.profile(then, null=True), seen.profile(now)
+    return seen.profile(then, null=topic is None), seen.profile(now)
 
 
 def _quiet(seen: Photographs, way: Way) -> Iterator[Entry]:
