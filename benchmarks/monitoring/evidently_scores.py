@@ -165,7 +165,7 @@ def _same(name: str, told: Reported, ours_P: np.ndarray) -> Entry:
 
 def _cost(told: Reported, ours: float) -> Entry:
     return entry(
-        f"{HOURLY} items: Koine, {NUM_CONCEPTS} concepts / Evidently {told.version}, {COST} of them",
+        f"{HOURLY} items: Koine, {NUM_CONCEPTS} concepts / Evidently {told.version}, {COST}",
         ours,
         told.seconds,
         ratio=told.seconds / ours,
