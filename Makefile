@@ -18,7 +18,7 @@ setup: .venv/installed  ## one .venv with everything; reinstalls only when the l
 	@touch $@
 
 lock:  ## resolve requirements/*.in into hash-locked requirements/*.lock
-	@for name in dev training serving saelens; do \
+	@for name in dev training serving saelens evidently; do \
 	  constraint=$$([ $$name = dev ] || echo "-c requirements/dev.lock"); \
 	  $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    $$constraint requirements/$$name.in -o requirements/$$name.lock; done

@@ -10,7 +10,10 @@ import sys
 
 from benchmarks.report import Report
 
-REPORT = Report("monitoring", ("windows", "audit", "tax"))
+REPORT = Report(
+    "monitoring",
+    ("windows", "power", "delay", "streams", "evidently_scores", "topics", "audit", "tax"),
+)
 
 if __name__ == "__main__":
     sys.exit(REPORT.main())

@@ -1,145 +1,153 @@
-"""Windows of made traffic whose truth is known: how often each method alarms where nothing
-changed, and how often it finds the one concept that did.
+"""Quiet windows of made traffic: how often Koine and what people run beside it ring falsely.
 
-Beside Koine's test stand what people run on such counts: a two-sample z-test of each concept with
-Benjamini and Hochberg's correction, the population stability index with its usual border of 0.25 on
-any concept, and Koine's own test that takes items for independent.
+Every method sees the same windows. Koine counts an item once in a bucket of time and knows clients;
+the others get every item that was sent, and once more each item once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import norm
 
 from benchmarks.entry import Entry, entry
-from benchmarks.monitoring.traffic import long_tailed_rates, traffic
-from koine.drift.changes import ChangeConfig, concept_changes, q_values
-from koine.drift.counts import FireCounts, total
+from benchmarks.monitoring.peers import METHODS, dataset_drifted, evidently
+from benchmarks.monitoring.traffic import (
+    BURSTS,
+    CLIENTS,
+    HALVES,
+    INDEPENDENT,
+    SINGLE,
+    SPREAD,
+    Fires,
+    Kind,
+    Window,
+    long_tailed_rates,
+    reference,
+    window,
+)
+from benchmarks.monitoring.values import evidently_values
+from koine.drift.alarm import AlarmConfig, alarm
+from koine.drift.verdict import DriftConfig, State, Verdict, judge
+from koine.profile import StreamProfile
 
 NUM_CONCEPTS = 8192
 REFERENCE = 50_000
+REFERENCES = 4
+"""False alarms of one reference go together, so there are several."""
 SIZES = (500, 2000, 10_000)
 WINDOWS = 200
-TRIALS = 50
-ALIKE = (0.0, 0.02)
-"""Correlation of a client's items: none, and a client that has its own subject."""
-CONFIG = ChangeConfig()
-
-Flags = Callable[[FireCounts, FireCounts], np.ndarray]
-
-
-def koine(then: FireCounts, now: FireCounts) -> np.ndarray:
-    """Exact, corrected for blocks."""
-    return concept_changes(then, now, CONFIG).changed_C
-
-
-def independent(then: FireCounts, now: FireCounts) -> np.ndarray:
-    """The same, every item a block of its own."""
-    return concept_changes(_unblocked(then), _unblocked(now), CONFIG).changed_C
-
-
-def z_test(then: FireCounts, now: FireCounts) -> np.ndarray:
-    """Two proportions, pooled variance, Benjamini-Hochberg."""
-    a_C, b_C = then.fires_C / then.items, now.fires_C / now.items
-    pooled_C = (then.fires_C + now.fires_C.astype(float)) / (then.items + now.items)
-    error_C = np.sqrt(pooled_C * (1 - pooled_C) * (1 / then.items + 1 / now.items))
-    z_C = np.divide(b_C - a_C, error_C, out=np.zeros_like(a_C), where=error_C > 0)
-    p_C = 2 * norm.sf(np.abs(z_C))
-    return q_values(p_C, error_C > 0) <= CONFIG.false_discoveries
-
-
-def psi(then: FireCounts, now: FireCounts) -> np.ndarray:
-    """Population stability index of fires and no fires, with the usual floor of 1e-4."""
-    parts = []
-    for fires in (1, 0):
-        shares = [
-            np.clip(c.fires_C / c.items if fires else 1 - c.fires_C / c.items, 1e-4, None)
-            for c in (then, now)
-        ]
-        parts.append((shares[1] - shares[0]) * np.log(shares[1] / shares[0]))
-    return parts[0] + parts[1] > 0.25
-
-
-METHODS: dict[str, Flags] = {
-    "koine": koine,
-    "independent": independent,
-    "z_test": z_test,
-    "psi": psi,
-}
+MONTH = 720
+"""Hourly windows in 30 days; of 2,000 items so many are drawn, each reference's a sequence."""
+HOURLY = 2000
+VALUED = 8
+"""Windows in which columns of activations are scored: a second each."""
+CONFIG = DriftConfig()
+TARGET = 0.95
+"""Least share of quiet windows without a false concept."""
 
 
 def entries() -> list[Entry]:
-    """False alarms by size and traffic, and power."""
-    rates_C = long_tailed_rates(NUM_CONCEPTS, 0)
+    """False alarms by traffic and size, Koine's and others'."""
     found: list[Entry] = []
-    for alike in ALIKE:
-        then = total([traffic(rates_C, REFERENCE // 5, s, alike=alike) for s in range(5)])
-        for items in SIZES:
-            found += _quiet(rates_C, then, items, alike)
-        found += [_power(rates_C, then, items, 0.01, times, alike) for items, times in TASKS]
+    for kind in (INDEPENDENT, BURSTS, CLIENTS):
+        found += quiet(kind, {size: MONTH if size == HOURLY else WINDOWS for size in SIZES})
+    for kind in (SINGLE, HALVES, SPREAD):
+        found += quiet(kind, {HOURLY: WINDOWS})
     return found
 
 
-TASKS = ((2000, 3.0), (5000, 2.0))
-"""Window and factor by which one concept of 1 % changes."""
+def quiet(kind: Kind, windows: Mapping[int, int], num_concepts: int = NUM_CONCEPTS) -> list[Entry]:
+    """All figures of one kind of traffic; `windows` of each size."""
+    rates_C = long_tailed_rates(num_concepts, 0)
+    seen = {size: _Seen(kind, size) for size in windows}
+    for number in range(REFERENCES):
+        made, profile = reference(rates_C, REFERENCE, number, kind)
+        for size, count in windows.items():
+            seen[size].sequences.append([])
+            for at in range(count // REFERENCES):
+                seed = 10_000 + number * MONTH + at
+                now = window(rates_C, size, seed, kind)
+                seen[size].add(made, profile, now, at < WINDOWS // REFERENCES)
+            if kind in (INDEPENDENT, BURSTS, CLIENTS):
+                for at in range(VALUED // REFERENCES):
+                    seed = 10_000 + number * MONTH + at
+                    seen[size].add_values(made.sent, window(rates_C, size, seed, kind).sent, seed)
+    return [one for each in seen.values() for one in each.entries()]
 
 
-def _quiet(rates_C: np.ndarray, then: FireCounts, items: int, alike: float) -> list[Entry]:
-    alarms = dict.fromkeys(METHODS, 0)
-    for window in range(WINDOWS):
-        now = traffic(rates_C, items, 1000 + window, alike=alike)
-        for name, flags in METHODS.items():
-            alarms[name] += bool(flags(then, now).any())
-    shares = {name: count / WINDOWS for name, count in alarms.items()}
-    print(f"quiet, {items} items, alike {alike}: {shares}", flush=True)
-    worst = {name: share for name, share in shares.items() if name != "koine"}
-    return [
-        entry(
-            f"quiet_windows_{items}_alike{alike:g}_vs_{name}",
-            shares["koine"],
-            share,
-            ratio=1 - shares["koine"],
-            target=0.95,
-            unit="windows with a false concept",
+class _Seen:
+    """What was said of the windows of one size."""
+
+    def __init__(self, kind: Kind, size: int) -> None:
+        self.sequences: list[list[Verdict]] = []
+        self._kind, self._size = kind, size
+        self._rang: Counter[str] = Counter()
+        self._peers, self._valued = 0, 0
+
+    def add(self, then: Window, profile: StreamProfile, now: Window, others: bool) -> None:
+        self.sequences[-1].append(judge(profile, now.profile(), CONFIG))
+        if not others:
+            return
+        self._peers += 1
+        views = {"": (then.sent, now.sent)}
+        if self._kind.copies:
+            views[" once each"] = (then.different, now.different)
+        for view, pair in views.items():
+            for name, method in METHODS.items():
+                self._rang[name + view] += bool(method(*pair).flagged_C.any())
+            self._rang["Evidently, dataset" + view] += dataset_drifted(evidently(*pair))
+
+    def add_values(self, then: Fires, now: Fires, seed: int) -> None:
+        found = evidently_values(then, now, seed)
+        self._valued += 1
+        self._rang["Evidently, activations"] += bool(found.flagged_C.any())
+        self._rang["Evidently, activations, dataset"] += dataset_drifted(found)
+
+    def entries(self) -> Iterator[Entry]:
+        verdicts = [one for sequence in self.sequences for one in sequence]
+        judged = [one for one in verdicts if one.state != "insufficient_data"]
+        named = sum(bool(one.concepts) for one in judged) / max(len(judged), 1)
+        drifted = sum(one.state == "drift" for one in judged) / max(len(judged), 1)
+        about = f"quiet, {self._kind.name}, {self._size} items"
+        print(f"{about}: {_reasons(judged)}, {len(verdicts) - len(judged)} without", flush=True)
+        for name, count in self._rang.items():
+            windows = self._valued if "activations" in name else self._peers
+            yield self._entry(f"{about}: false concept / {name}", named, count / windows)
+        yield self._entry(f"{about}: verdict `drift` / false concept", drifted, named)
+        if self._size == HOURLY:
+            yield self._alarms(about)
+
+    def _entry(self, name: str, ours: float, theirs: float) -> Entry:
+        unit = "share of windows"
+        return entry(name, ours, theirs, ratio=1 - ours, target=TARGET, unit=unit)
+
+    def _alarms(self, about: str) -> Entry:
+        """Begun in 720 windows, as sequences went; each `drift` window on its own beside."""
+        states: list[list[State]] = [[one.state for one in each] for each in self.sequences]
+        windows = sum(len(each) for each in states)
+        begun = sum(alarms_begun(each) for each in states) * MONTH / windows
+        each = sum(one == "drift" for sequence in states for one in sequence) * MONTH / windows
+        return entry(
+            f"{about}: false alarms a month, 3 of 4 / every `drift`",
+            begun,
+            each,
+            ratio=1 - begun / MONTH,
+            target=None,
+            unit="alarms in 720 hourly windows",
         )
-        for name, share in worst.items()
-    ]
 
 
-def _power(
-    rates_C: np.ndarray, then: FireCounts, items: int, rate: float, times: float, alike: float
-) -> Entry:
-    concept = int(np.abs(rates_C - rate).argmin())
-    changed_C = rates_C.copy()
-    changed_C[concept] *= times
-    hits = dict.fromkeys(METHODS, 0)
-    for trial in range(TRIALS):
-        now = traffic(changed_C, items, 5000 + trial, alike=alike)
-        for name, flags in METHODS.items():
-            hits[name] += bool(flags(then, now)[concept])
-    power = {name: count / TRIALS for name, count in hits.items()}
-    print(f"{rate:.0%} x {times:g} in {items}, alike {alike}: {power}", flush=True)
-    return entry(
-        f"power_1pct_x{times:g}_in_{items}_alike{alike:g}",
-        power["koine"],
-        power["z_test"],
-        ratio=power["koine"],
-        target=0.9 if alike == 0 else None,
-        unit="windows that find the concept (z-test)",
-    )
+def alarms_begun(states: Sequence[State], config: AlarmConfig | None = None) -> int:
+    """How often an alarm began as windows came in."""
+    config = config or AlarmConfig()
+    seen = [alarm(states[: n + 1], config) == "alarm" for n in range(len(states))]
+    return sum(now and not before for before, now in zip([False, *seen], seen, strict=False))
 
 
-def _unblocked(counts: FireCounts) -> FireCounts:
-    return replace(
-        counts,
-        blocks=counts.items,
-        block_squares=counts.items,
-        block_cubes=counts.items,
-        fire_squares_C=counts.fires_C.astype(np.uint64),
-        fire_items_C=counts.fires_C.astype(np.uint64),
-        largest_C=np.minimum(counts.fires_C, 1),
-        largest_items_C=np.minimum(counts.fires_C, 1),
-    )
+def _reasons(judged: Sequence[Verdict]) -> str:
+    named = Counter(one.name for verdict in judged for one in verdict.statistics if one.drifted)
+    named["concepts"] = sum(bool(verdict.concepts) for verdict in judged)
+    dispersion = np.mean([verdict.dispersion for verdict in judged])
+    return f"{dict(named)} in {len(judged)}, dispersion {dispersion:.2f}"

@@ -5,7 +5,11 @@ binomial with the window's share of the items, if nothing changed: no rate need 
 too small (Przyborowski and Wilenski 1940). Counts are divided by their design effect first, so that
 a client's burst weighs what it knows; the binomial tail at such counts is the incomplete beta
 function's. A rise must also stand without the window's largest block, a fall without the
-reference's. The p-values' expected share of false discoveries is bounded by Benjamini and Hochberg.
+reference's, but for what leaving out the largest of independent blocks would cost a true change.
+
+More and less are hypotheses of their own; one that no outcome could show, given m, is not tested
+(Tarone 1990; Gilbert 2005): most falls of rare concepts in small windows. The expected share of
+false discoveries among the rest is bounded by Benjamini and Hochberg.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from jaxtyping import Bool, Float64
 from koine.drift.counts import FireCounts
 from koine.drift.dispersion import correlation, design_effect
 from koine.drift.tails import beta_quantile, beta_tail
+
+MARGIN = 0.25
+"""Without its largest block, a true change of independent items loses up to a fifth of log p."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +67,10 @@ class Changes(NamedTuple):
     2005)."""
     dispersion_C: Float64[np.ndarray, "C"]
     """Design effect in the window."""
+    dispersion_then_C: Float64[np.ndarray, "C"]
+    """The same in the reference."""
+    error_C: Float64[np.ndarray, "C"]
+    """Standard error of the ratio's logarithm."""
 
 
 def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> Changes:
@@ -70,13 +81,16 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
     effect_then_C, effect_now_C = design_effect(then, rho_C), design_effect(now, rho_C)
     a = _Effective(then, effect_then_C)
     b = _Effective(now, effect_now_C)
-    p_C = np.minimum(1.0, 2 * np.minimum(_rise(a, b), _rise(b, a)))
     tested_C = then.fires_C.astype(np.int64) + now.fires_C >= config.least_fires
-    p_C = np.where(tested_C, p_C, 1.0)
-    q_C = q_values(p_C, tested_C)
+    p_2C = np.where(tested_C, [_rise(a, b), _rise(b, a)], 1.0)
+    least_2C = np.where(tested_C, [_least(a, b), _least(b, a)], 1.0)
+    possible_2C = could_show(least_2C.ravel(), config.false_discoveries)
+    q_C = q_values(p_2C.ravel(), possible_2C).reshape(p_2C.shape).min(0)
+    p_C = np.minimum(1.0, 2 * p_2C.min(0))
     ratio_C = ((now.fires_C + 0.5) / now.items) / ((then.fires_C + 0.5) / then.items)
     far_C = np.abs(np.log(ratio_C)) >= np.log(config.least_ratio)
     changed_C = tested_C & far_C & (q_C <= config.false_discoveries)
+    error_C = np.sqrt(effect_now_C / (now.fires_C + 0.5) + effect_then_C / (then.fires_C + 0.5))
     share = max(int(changed_C.sum()), 1) / max(int(tested_C.sum()), 1)
     low_C, high_C = _interval(a, b, (1 - config.interval) * share)
     return Changes(
@@ -90,6 +104,8 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
         low_C,
         high_C,
         effect_now_C,
+        effect_then_C,
+        error_C,
     )
 
 
@@ -97,6 +113,7 @@ class _Effective:
     """Counts as of independent items, whole and without the largest block."""
 
     def __init__(self, counts: FireCounts, effect_C: np.ndarray) -> None:
+        self.effect_C = effect_C
         self.items_C = counts.items / effect_C
         self.fires_C = counts.fires_C / effect_C
         several = counts.blocks > 1
@@ -108,7 +125,26 @@ def _rise(then: _Effective, now: _Effective) -> np.ndarray:
     """How likely at least so many of the fires fall into `now`, had nothing changed."""
     whole_C = _tail(then.fires_C, then.items_C, now.fires_C, now.items_C)
     others_C = _tail(then.fires_C, then.items_C, now.others_fires_C, now.others_items_C)
-    return np.maximum(whole_C, others_C)
+    return np.maximum(whole_C, others_C ** (1 + MARGIN / now.effect_C))
+
+
+def _least(then: _Effective, now: _Effective) -> np.ndarray:
+    """The least that `_rise` could be: all fires in `now`."""
+    share_C = now.items_C / (then.items_C + now.items_C)
+    return share_C ** (then.fires_C + now.fires_C)
+
+
+def could_show(least_H: np.ndarray, error: float) -> np.ndarray:
+    """Hypotheses that some outcome would reject among those that are left (Tarone 1990).
+
+    `least_H`: the least p-value of each. With K the smallest number so that at most K of them
+    reach error / K, those.
+    """
+    ordered_H = np.sort(least_H)
+    count_H = np.arange(1, len(least_H) + 1)
+    enough_H = np.searchsorted(ordered_H, error / count_H, side="right") <= count_H
+    fewest = int(count_H[enough_H][0]) if enough_H.any() else len(least_H)
+    return least_H <= error / fewest
 
 
 def _tail(

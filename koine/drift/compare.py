@@ -17,6 +17,9 @@ from koine.drift.verdict import DriftConfig, Statistic, Verdict, agreement_stati
 from koine.errors import RequestError
 from koine.profile import Profile
 
+SURE = 2.33
+"""Standard errors beyond which a movement lies once in a hundred times."""
+
 Where = Literal["nowhere", "world", "stream", "unclear"]
 
 
@@ -79,10 +82,13 @@ def _alike(a: Changes, b: Changes) -> np.ndarray:
 
 
 def _stayed(changed: Changes, other: Changes) -> bool:
-    """Whether, of most changed concepts, the other stream's intervals exclude such a change."""
+    """Whether the other stream surely moved less than half as far, in the logarithm, over all
+    changed concepts together, each weighed by how sure it is there."""
     at = changed.changed_C
-    more_M = changed.ratio_C[at] > 1
-    apart_M = np.where(
-        more_M, other.high_C[at] < changed.low_C[at], other.low_C[at] > changed.high_C[at]
+    weight_M = 1 / other.error_C[at] ** 2
+    toward_M = np.sign(np.log(changed.ratio_C[at]))
+    moved, followed = (
+        float(np.average(toward_M * np.log(each.ratio_C[at]), weights=weight_M))
+        for each in (changed, other)
     )
-    return bool(apart_M.mean() > 0.5)
+    return followed + SURE / float(weight_M.sum()) ** 0.5 < moved / 2

@@ -2,7 +2,8 @@
 they can be compared later; knows nothing of concepts.
 
 As for fires, sums over blocks of alike items tell how sure a mean is (ratio estimator, Cochran 1977
-chapter 6): Var m = B / (B - 1) Σ_b (s_b - m n_b)² / n².
+chapter 6): Var m = K / (K - 1) Σ_b (s_b - m n_b)² / n², where K = n² / Σ_b n_b² is how many blocks
+of equal size tell as much: a few large ones are few, however many small ones stand beside them.
 """
 
 from __future__ import annotations
@@ -71,13 +72,19 @@ class MeanCounts:
         return self.sum / self.items if self.items else float("nan")
 
     @property
+    def equal_blocks(self) -> float:
+        """K, how many blocks of equal size tell as much: 1 of a single one."""
+        return self.items**2 / self.block_squares if self.block_squares else 0.0
+
+    @property
     def variance(self) -> float:
         """Of the mean; NaN with fewer than two blocks."""
         if self.blocks < 2:
             return float("nan")
+        k = self.equal_blocks
         m = self.mean
         left = self.squares - 2 * m * self.sum_items + m**2 * self.block_squares
-        return max(left, 0.0) / self.items**2 * self.blocks / (self.blocks - 1)
+        return max(left, 0.0) / self.items**2 * k / (k - 1)
 
 
 class MeanChange(NamedTuple):
@@ -102,7 +109,7 @@ def mean_change(then: MeanCounts, now: MeanCounts, interval: float = 0.95) -> Me
     if variance == 0:
         return MeanChange(then.mean, now.mean, moved, moved, 1.0 if moved == 0 else 0.0)
     parts = sum(
-        v**2 / (counts.blocks - 1) for v, counts in zip(variances, (then, now), strict=True)
+        v**2 / (counts.equal_blocks - 1) for v, counts in zip(variances, (then, now), strict=True)
     )
     freedom = variance**2 / parts
     error = variance**0.5

@@ -74,7 +74,9 @@ def measure_null(
         for _ in range(ROUNDS):
             chosen_N = _draw(items_B, size, rng)[place_N]
             window_C = _fires(indices_NK[chosen_N], num_concepts)
-            distances.append(js_distance(total_C - window_C, window_C))
+            # whole blocks overshoot; noise goes with 1 / √items
+            scale = (chosen_N.sum() / size) ** 0.5
+            distances.append(js_distance(total_C - window_C, window_C) * scale)
         quantiles.append(np.nanquantile(np.array(distances), QUANTILES))
     return Null(np.array(kept, np.float64), np.stack(quantiles))
 

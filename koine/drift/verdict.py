@@ -95,8 +95,9 @@ def judge(then: StreamProfile | None, now: StreamProfile, config: DriftConfig) -
         )
         return _none("insufficient_data", reason, items, blocks)
     changes = concept_changes(then.fires, now.fires, config.changes)
-    dispersion = _mean_dispersion(changes, now.fires)
-    statistics = tuple(_statistics(then, now, dispersion, config))
+    dispersion = _mean(changes.dispersion_C, now.fires)
+    noisier = dispersion / _mean(changes.dispersion_then_C, now.fires)
+    statistics = tuple(_statistics(then, now, noisier, config))
     concepts = _changed(changes, then.fires, now.fires)
     drifted = [one.name for one in statistics if one.drifted]
     state: State = "drift" if concepts or drifted else "ok"
@@ -125,14 +126,16 @@ def _none(state: State, reason: str, items: int, blocks: int) -> Verdict:
     return Verdict(state, reason, items, blocks, math.nan, 0, (), (), None)
 
 
-def _mean_dispersion(changes: Changes, now: FireCounts) -> float:
+def _mean(dispersion_C: np.ndarray, now: FireCounts) -> float:
+    """Over fires."""
     weight_C = now.fires_C.astype(np.float64)
-    return float(np.average(changes.dispersion_C, weights=weight_C)) if weight_C.any() else 1.0
+    return float(np.average(dispersion_C, weights=weight_C)) if weight_C.any() else 1.0
 
 
 def _statistics(
-    then: StreamProfile, now: StreamProfile, dispersion: float, config: DriftConfig
+    then: StreamProfile, now: StreamProfile, noisier: float, config: DriftConfig
 ) -> Sequence[Statistic]:
+    """`noisier`: the window's dispersion over the reference's."""
     each = config.statistics_error / 3
     least_l0 = config.least_l0_shift * then.l0.mean
     found = [
@@ -143,8 +146,8 @@ def _statistics(
         distance = js_distance(
             then.fires.fires_C.astype(np.float64), now.fires.fires_C.astype(np.float64)
         )
-        # blocks make the window as noisy as a smaller one
-        threshold = then.null.quantile(now.fires.items / dispersion, 0.99)
+        # the null knows the reference's blocks; larger ones make a window as noisy as a smaller one
+        threshold = then.null.quantile(now.fires.items / noisier, 0.99)
         found.append(
             Statistic("js_distance", 0.0, distance, math.nan, threshold, distance > threshold)
         )

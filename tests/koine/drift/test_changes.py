@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from benchmarks.monitoring.traffic import long_tailed_rates, traffic
-from koine.drift.changes import ChangeConfig, _tail, concept_changes, q_values
+from koine.drift.changes import ChangeConfig, _tail, concept_changes, could_show, q_values
 from koine.drift.counts import FireCounts
 
 CONFIG = ChangeConfig()
@@ -28,6 +28,26 @@ def test_q_values_are_benjamini_and_hochbergs() -> None:
     tested_C = np.array([True, True, True, True, False])
     expected = [0.04, 0.9, 0.04, 0.04 * 4 / 3, 1]
     assert q_values(p_C, tested_C).tolist() == pytest.approx(expected)
+
+
+def test_hypotheses_that_no_outcome_could_show_are_left_out() -> None:
+    # of these, two reach .05 / 2, and three do not reach .05 / 3
+    least_H = np.array([0.9, 1e-9, 0.02, 0.04, 0.6])
+    assert could_show(least_H, 0.05).tolist() == [False, True, True, False, False]
+    assert could_show(np.array([0.01, 0.02]), 0.05).all()
+    assert not could_show(np.array([0.9, 0.9]), 0.05).any()
+
+
+def test_falls_that_could_not_be_shown_cost_rises_nothing() -> None:
+    # of 13 fires, a tenth in the window by chance: none there is no sign of a fall
+    then_BC = np.repeat((np.arange(300) < 12)[:, None], 501, axis=1)
+    then = FireCounts.of_blocks(then_BC.astype(np.int64), np.full(300, 10))
+    now_BC = np.repeat((np.arange(30) < 1)[:, None], 501, axis=1)
+    now_BC[:10, 0] = True
+    now = FireCounts.of_blocks(now_BC.astype(np.int64), np.full(30, 10))
+    changes = concept_changes(then, now, CONFIG)
+    one_sided = changes.p_C[0] / 2
+    assert changes.q_C[0] == pytest.approx(one_sided * 501, rel=1e-6)
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.02])

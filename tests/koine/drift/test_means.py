@@ -37,6 +37,21 @@ def test_error_is_that_of_blocks() -> None:
     assert float(np.mean([one.variance for one in means])) == pytest.approx(seen, rel=0.25)
 
 
+def test_a_few_large_blocks_are_few() -> None:
+    sizes = np.array([300, 200] + [2] * 50)
+    block_N = np.repeat(np.arange(len(sizes)), sizes)
+    means: list[MeanCounts] = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        shared_N = rng.normal(size=len(sizes))[block_N]
+        means.append(MeanCounts.of(shared_N + rng.normal(size=len(block_N)), block_N))
+    seen = float(np.var([one.mean for one in means]))
+    assert float(np.mean([one.variance for one in means])) == pytest.approx(seen, rel=0.25)
+    p = [mean_change(a, b).p for a, b in zip(means[::2], means[1::2], strict=True)]
+    # binomial(200, .01): more than 8 once in a thousand; taken for 52 blocks they are 20 and more
+    assert sum(one < 0.01 for one in p) <= 8
+
+
 def test_quiet_means_alarm_as_often_as_they_say() -> None:
     p = [mean_change(noisy(0, s), noisy(0, 1000 + s)).p for s in range(400)]
     # binomial(400, .05): 7 to 35 is five standard deviations

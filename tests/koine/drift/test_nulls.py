@@ -66,6 +66,13 @@ def test_clients_that_are_alike_move_it_further() -> None:
     assert apart.quantile(1000, 0.5) > 1.3 * NULL.quantile(1000, 0.5)
 
 
+def test_whole_blocks_that_overshoot_a_size_do_not_move_it() -> None:
+    large = measure_null(REFERENCE_NK, np.arange(8000) // 400, C, seed=0, sizes=(250,))
+    alone = measure_null(REFERENCE_NK, np.arange(8000), C, seed=0, sizes=(250,))
+    # windows of 400 items, given as if of 250; two bootstraps of 400 rounds differ by some percent
+    assert large.quantile(250, 0.5) == pytest.approx(alone.quantile(250, 0.5), rel=0.1)
+
+
 def test_a_small_reference_gives_what_it_can() -> None:
     null = measure_null(REFERENCE_NK[:300], np.arange(300), C, seed=0)
     assert isinstance(null, Null)
