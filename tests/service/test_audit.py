@@ -93,9 +93,13 @@ def test_every_item_is_an_entry_and_no_content_is(
     assert log.faults() == []
 
 
-def test_the_strongest_concepts_are_those_of_the_answer(client: TestClient, log: Log) -> None:
-    told = encode(client, image_item(1))
+@pytest.mark.parametrize("mode", ["independent", "joint"])
+def test_the_strongest_concepts_are_those_of_the_answer(
+    client: TestClient, log: Log, mode: str
+) -> None:
+    told = encode(client, {**image_item(1), "text": "a dog"}, mode=mode)
     (event,) = log.events("encode")
+    assert event.codes.keys() == told["results"][0]["codes"].keys()
     for stream, codes in told["results"][0]["codes"].items():
         ranked = sorted(zip(codes["values"], codes["indices"], strict=True), reverse=True)[:TOP]
         kept = [(one.concept, one.micros) for one in event.codes[stream]]
