@@ -69,9 +69,11 @@ class Audit:
         await self.record(ConfigEvent(settings=given, keys=keys))
         self.follow_keys()
 
-    async def record(self, event: Event) -> None:
-        """Keeps an event; raises `AuditError` under `fail_closed` where it cannot be kept."""
-        await self._keep(event.kind, [event_bytes(event)])
+    async def record(self, *events: Event) -> None:
+        """Keeps events of one kind, all or none; raises `AuditError` under `fail_closed` where they
+        cannot be kept."""
+        if events:
+            await self._keep(events[0].kind, [event_bytes(event) for event in events])
 
     async def _keep(self, kind: str, events: Sequence[bytes]) -> None:
         assert self._log is not None, "opened before anything is recorded"
