@@ -155,7 +155,7 @@ def profile_bytes(profile: Profile) -> bytes:
     tensors: dict[str, np.ndarray] = {}
     for name, stream in profile.streams.items():
         for f in fields(FireCounts):
-            tensors[f"{name}.fires.{f.name}"] = _narrow(np.asarray(getattr(stream.fires, f.name)))
+            tensors[f"{name}.fires.{f.name}"] = narrow(np.asarray(getattr(stream.fires, f.name)))
         tensors[f"{name}.value_sums"] = stream.value_sums_C.astype(np.float32)
         tensors[f"{name}.l0_items"] = stream.l0_K1
         tensors[f"{name}.fvu_items"] = stream.fvu_B
@@ -233,7 +233,8 @@ def _stream(tensors: Mapping[str, np.ndarray], name: str) -> StreamProfile:
     )
 
 
-def _narrow(array: np.ndarray) -> np.ndarray:
+def narrow(array: np.ndarray) -> np.ndarray:
+    """Counts as the narrowest unsigned integers that hold them."""
     largest = int(array.max(initial=0))
     return array.astype(next(w for w in _WIDTHS if largest <= np.iinfo(w).max))
 

@@ -44,7 +44,7 @@ def _quiet(axes: Axes, by_name: dict[str, Entry]) -> None:
         bars = axes.bar(places, shares, 0.25, color=OTHERS[at], label=kind)
         for bar, share in zip(bars, shares, strict=True):
             axes.text(
-                bar.get_x() + bar.get_width() / 2, share + 0.01, f"{share:.2g}", ha="center", size=7
+                bar.get_x() + bar.get_width() / 2, share + 0.01, f"{share:.2f}", ha="center", size=6
             )
     axes.axhline(0.05, color=INK, lw=0.8, ls="--")
     axes.set_xticks(range(len(QUIET) + 1), ["Koine", *QUIET], rotation=25, ha="right", size=8)
@@ -64,7 +64,7 @@ def _power(axes: Axes, by_name: dict[str, Entry]) -> None:
         bars = axes.bar(places, shares, 0.34, color=(OURS, "#7db9a3")[at], label=label)
         for bar, share in zip(bars, shares, strict=True):
             axes.text(
-                bar.get_x() + bar.get_width() / 2, share + 0.01, f"{share:.2g}", ha="center", size=7
+                bar.get_x() + bar.get_width() / 2, share + 0.01, f"{share:.3g}", ha="center", size=7
             )
     axes.axhline(0.9, color=INK, lw=0.8, ls="--")
     axes.set_xticks(range(len(names) + 1), ["Koine", *names], rotation=25, ha="right", size=8)

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from koine.errors import ClientError
+from koine.drift.segments import SEGMENT_HEADER, check_label
+from koine.errors import ClientError, RequestError
 
 TransportName = Literal["http", "grpc"]
 _PORTS = {"http": 80, "https": 443, "grpc": 50051, "grpcs": 50051}
@@ -76,6 +77,8 @@ class Config:
 
     target: Target
     api_key: SecretStr | None = None
+    segment: str | None = None
+    """What the traffic belongs to; the service judges drift for it too."""
     timeout_s: float = 30.0
     """For a whole call with all its requests and tries."""
     retries: int = 4
@@ -105,6 +108,11 @@ class Config:
                 f"`ca`, `cert` and `key` are for TLS, and {self.target.url} has none; use "
                 f"{self.target.scheme}s://"
             )
+        if self.segment is not None:
+            try:
+                check_label(self.segment)
+            except RequestError as error:
+                raise ClientError(str(error)) from None
         self._check_key()
 
     def _check_key(self) -> None:
@@ -122,9 +130,14 @@ class Config:
             )
 
     @property
-    def authorization(self) -> str | None:
-        """The header's value."""
-        return None if self.api_key is None else f"Bearer {self.api_key.get_secret_value()}"
+    def headers(self) -> dict[str, str]:
+        """What goes with every request, by names in lower case."""
+        found: dict[str, str] = {}
+        if self.api_key is not None:
+            found["authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        if self.segment is not None:
+            found[SEGMENT_HEADER] = self.segment
+        return found
 
 
 def read_target(url: str, transport: TransportName | None = None) -> Target:
@@ -161,6 +174,9 @@ class ClientOptions(TypedDict, total=False):
     transport: TransportName | None
     """By the URL's scheme where None."""
     api_key: str | SecretStr | None
+    segment: str | None
+    """What the traffic belongs to, such as a page or a camera: the service judges drift for it too.
+    """
     timeout: float
     """Seconds that a whole call may take, with all its requests and tries; default 30."""
     retries: int
@@ -187,6 +203,7 @@ def read_config(url: str, options: ClientOptions) -> Config:
     return Config(
         target=read_target(url, options.get("transport")),
         api_key=SecretStr(key) if isinstance(key, str) else key,
+        segment=options.get("segment"),
         timeout_s=float(options.get("timeout", 30.0)),
         retries=options.get("retries", 4),
         max_items=options.get("max_items"),

@@ -27,9 +27,7 @@ class _Grpc:
     def __init__(self, config: Config) -> None:
         self.wire = ProtoWire()
         self._address = config.target.address
-        self._metadata = (
-            () if config.authorization is None else (("authorization", config.authorization),)
-        )
+        self._metadata = tuple(config.headers.items())
         self._credentials = credentials(config.tls) if config.target.encrypted else None
         self._options = channel_options(config)
 

@@ -42,8 +42,7 @@ class AsyncHttp:
         self.wire = JsonWire()
         self._url = config.target.url
         headers = {"User-Agent": f"koine-client/{koine.__version__}", "Accept": "application/json"}
-        if config.authorization is not None:
-            headers["Authorization"] = config.authorization
+        headers |= config.headers
         self._client = httpx.AsyncClient(
             base_url=self._url,
             headers=headers,

@@ -9,6 +9,8 @@ from koine.errors import RequestError
 
 ALL = ""
 """All traffic."""
+SEGMENT_HEADER = "koine-segment"
+"""Of a request: its label."""
 MOST_LABEL = 64
 _KEY, _LABEL = "key:", "label:"
 _SANE = re.compile(rf"[A-Za-z0-9._-]{{1,{MOST_LABEL}}}")
@@ -46,6 +48,11 @@ def check_label(label: str) -> str:
             f"a segment's label is 1 to {MOST_LABEL} of A-Z a-z 0-9 . _ -, got {label[:80]!r}"
         )
     return label
+
+
+def is_key(segment: str) -> bool:
+    """Whether it is one API key's."""
+    return segment.startswith(_KEY)
 
 
 def is_label(segment: str) -> bool:

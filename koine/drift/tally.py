@@ -1,176 +1,254 @@
-"""Counting as traffic comes: one stretch of time, client by client; compares nothing.
+"""Counting as traffic comes, and adding up what several processes counted; compares nothing.
 
-A block of the profile is one client in the whole stretch, however its items were spread over it,
-so a tally keeps a client's sums apart until the stretch has ended. Clients may tell what their
-items belong to by a label; a client's items of one label have a row of their own, and a segment of
-the traffic is a choice of rows.
+A client's items are alike, however they are spread over minutes and processes. So clients fall into
+groups by their names, the same everywhere, and sums of a group add up over stretches of time and
+processes until a window is whole; then a group is a block of the profile ("random groups", Wolter
+2007 chapter 2). Items of nobody in particular are grouped by when they came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64, UInt32
+from safetensors import SafetensorError
+from safetensors.numpy import load, save  # pyright: ignore[reportUnknownVariableType]
 
 from koine.codes import PAD, Codes
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts
-from koine.drift.segments import ALL, key_segment, label_segment
-from koine.profile import FVU_BINS, FVU_STEP, MOST_FVU, Profile, StreamProfile, jaccard
+from koine.errors import ArtifactError
+from koine.profile import FVU_BINS, FVU_STEP, MOST_FVU, Profile, StreamProfile, jaccard, narrow
 
-MOST_ROWS = 256
-"""Rows of clients that are kept apart; further clients share one for each label, which makes one
-block of them."""
-
-_Blocks = Int64[np.ndarray, "R"]
-"""Which block each row belongs to; -1 for none."""
+GROUPS = 64
+ABOUT = "about"
+"""Key of what is no array, as JSON."""
 
 
+def group_of(client: str, stretch: int) -> int:
+    """A client's group; for nobody in particular, that of the stretch of time."""
+    return (zlib.crc32(client.encode()) if client else stretch) % GROUPS
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """A number's sums by group."""
+
+    items_G: Int64[np.ndarray, "G"] = field(default_factory=lambda: np.zeros(GROUPS, np.int64))
+    sum_G: Float64[np.ndarray, "G"] = field(default_factory=lambda: np.zeros(GROUPS))
+
+    @classmethod
+    def of(cls, values_N: Float64[np.ndarray, "N"], group_N: Int64[np.ndarray, "N"]) -> Sums:
+        """Of items; numbers that are not finite are left out."""
+        known_N = np.isfinite(values_N)
+        group_M = group_N[known_N]
+        return cls(
+            np.bincount(group_M, minlength=GROUPS),
+            np.bincount(group_M, values_N[known_N], minlength=GROUPS).astype(np.float64),
+        )
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.items_G + other.items_G, self.sum_G + other.sum_G)
+
+    def counts(self) -> MeanCounts:
+        """Each group a block."""
+        there_G = self.items_G > 0
+        return MeanCounts.of_blocks(self.items_G[there_G], self.sum_G[there_G])
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTally:
+    """Sums over the items of one stream."""
+
+    items_G: Int64[np.ndarray, "G"]
+    place_M: Int64[np.ndarray, "M"]
+    """Ascending: group · C + concept, where a concept is active in a group at all."""
+    fires_M: UInt32[np.ndarray, "M"]
+    """In how many of the group's items it is."""
+    value_sums_C: Float32[np.ndarray, "C"]
+    l0_K1: UInt32[np.ndarray, "K1"]
+    fvu_B: UInt32[np.ndarray, "65"]
+    fvu: Sums = field(default_factory=Sums)
+    l0: Sums = field(default_factory=Sums)
+
+    @classmethod
+    def of(cls, codes: Codes, group_N: Int64[np.ndarray, "N"], num_concepts: int) -> StreamTally:
+        """Of items of these groups."""
+        active_NK = codes.indices_NK != PAD
+        concept_M = codes.indices_NK[active_NK]
+        at_M = np.broadcast_to(group_N[:, None], active_NK.shape)[active_NK]
+        place_M, fires_M = np.unique(at_M * num_concepts + concept_M, return_counts=True)
+        values_C = np.bincount(concept_M, codes.values_NK[active_NK], minlength=num_concepts)
+        l0_N = active_NK.sum(1)
+        fvu_N = np.clip(codes.fvu_N.astype(np.float64), 0, MOST_FVU)
+        bin_N = (fvu_N[np.isfinite(fvu_N)] / FVU_STEP).astype(np.int64)
+        return cls(
+            np.bincount(group_N, minlength=GROUPS),
+            place_M.astype(np.int64),
+            fires_M.astype(np.uint32),
+            values_C.astype(np.float32),
+            np.bincount(l0_N, minlength=active_NK.shape[1] + 1).astype(np.uint32),
+            np.bincount(bin_N, minlength=FVU_BINS).astype(np.uint32),
+            Sums.of(fvu_N, group_N),
+            Sums.of(l0_N.astype(np.float64), group_N),
+        )
+
+    @classmethod
+    def empty(cls, num_concepts: int, k: int) -> StreamTally:
+        """Of no items."""
+        nothing = Codes(
+            np.zeros((0, k), np.int32), np.zeros((0, k), np.float32), np.zeros(0, np.float32)
+        )
+        return cls.of(nothing, np.zeros(0, np.int64), num_concepts)
+
+    def __add__(self, other: StreamTally) -> StreamTally:
+        both_M = np.concatenate([self.place_M, other.place_M])
+        place_M, into_M = np.unique(both_M, return_inverse=True)
+        fires_M = np.bincount(
+            into_M, np.concatenate([self.fires_M, other.fires_M]), minlength=len(place_M)
+        )
+        return StreamTally(
+            self.items_G + other.items_G,
+            place_M,
+            fires_M.astype(np.uint32),
+            self.value_sums_C + other.value_sums_C,
+            self.l0_K1 + other.l0_K1,
+            self.fvu_B + other.fvu_B,
+            self.fvu + other.fvu,
+            self.l0 + other.l0,
+        )
+
+    def profile(self) -> StreamProfile:
+        """Each group a block."""
+        num_concepts = len(self.value_sums_C)
+        there = np.flatnonzero(self.items_G)
+        fires_GC = np.zeros((GROUPS, num_concepts), np.uint32)
+        fires_GC.reshape(-1)[self.place_M] = self.fires_M
+        return StreamProfile(
+            FireCounts.of_blocks(fires_GC[there], self.items_G[there]),
+            self.value_sums_C.astype(np.float64),
+            self.l0_K1,
+            self.fvu_B,
+            self.fvu.counts(),
+            self.l0.counts(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Tally:
-    """`add` items, ask for the `profile` of all so far. Not safe for several threads."""
+    """Sums over items of a dictionary's streams. Adding is exact, in any order."""
 
-    def __init__(self, dictionary: str, streams: Sequence[str], num_concepts: int, k: int) -> None:
-        self._dictionary = dictionary
-        self._streams = {name: _StreamTally(num_concepts, k) for name in streams}
-        self._pairs: dict[str, _Sums] = {}
-        self._rows: dict[tuple[str | None, str], int] = {}
+    dictionary: str
+    """`name@version`."""
+    streams: Mapping[str, StreamTally]
+    pairs: Mapping[str, Sums] = field(default_factory=dict[str, Sums])
+    """By "a|b": Jaccard of the two streams' supports, over items that both encoded alone."""
 
-    def add(
-        self,
+    @classmethod
+    def of(
+        cls,
+        dictionary: str,
         codes: Mapping[str, Codes],
-        rows: Mapping[str, Sequence[int]],
-        clients: Sequence[str],
-        labels: Sequence[str] | None = None,
-    ) -> None:
-        """Items of these clients; `rows[stream][i]` is the item of row i of `codes[stream]`.
-
-        `labels`: what each item belongs to, "" for nothing; few different ones.
-        """
-        pairs = zip(clients, labels or [""] * len(clients), strict=True)
-        row_N = np.array([self._row(client, label) for client, label in pairs], np.int64)
-        for name, own in codes.items():
-            self._streams[name].add(own, row_N[list(rows[name])])
+        rows: Mapping[str, Int64[np.ndarray, "M"]],
+        group_N: Int64[np.ndarray, "N"],
+        num_concepts: int,
+    ) -> Tally:
+        """Of items of these groups; `rows[stream][i]` is the item of row i of `codes[stream]`."""
+        pairs: dict[str, Sums] = {}
         for a, b in combinations(codes, 2):
             both, at_a, at_b = np.intersect1d(rows[a], rows[b], return_indices=True)
-            if len(both):
-                agreed_M = jaccard(_part(codes[a], at_a), _part(codes[b], at_b))
-                sums = self._pairs.setdefault(f"{a}|{b}", _Sums())
-                sums.add(agreed_M, row_N[both])
+            agreed_M = jaccard(_part(codes[a], at_a), _part(codes[b], at_b))
+            pairs[f"{a}|{b}"] = Sums.of(agreed_M, group_N[both])
+        streams = {
+            name: StreamTally.of(own, group_N[rows[name]], num_concepts)
+            for name, own in codes.items()
+        }
+        return cls(dictionary, streams, pairs)
 
-    def profile(self, segment: str = ALL) -> Profile:
-        """All so far of a segment."""
-        block_R = self._blocks(segment)
+    def __add__(self, other: Tally) -> Tally:
+        """Both together. Raises `ArtifactError` where they are of different dictionaries."""
+        if (self.dictionary, list(self.streams)) != (other.dictionary, list(other.streams)):
+            raise ArtifactError(
+                f"counts of {self.dictionary} ({', '.join(self.streams)}) and {other.dictionary} "
+                f"({', '.join(other.streams)}) do not add up; count both with one dictionary"
+            )
+        pairs = {**self.pairs, **other.pairs}
+        return Tally(
+            self.dictionary,
+            {name: self.streams[name] + other.streams[name] for name in self.streams},
+            {pair: self.pairs.get(pair, Sums()) + other.pairs.get(pair, Sums()) for pair in pairs},
+        )
+
+    def profile(self) -> Profile:
+        """Each group a block."""
         return Profile(
-            self._dictionary,
-            {name: stream.profile(block_R) for name, stream in self._streams.items()},
-            {pair: sums.counts(block_R) for pair, sums in self._pairs.items()},
+            self.dictionary,
+            {name: stream.profile() for name, stream in self.streams.items()},
+            {pair: sums.counts() for pair, sums in self.pairs.items()},
         )
 
-    def _row(self, client: str, label: str) -> int:
-        known = self._rows.get((client, label))
-        if known is not None:
-            return known
-        owner = client if len(self._rows) < MOST_ROWS else None
-        return self._rows.setdefault((owner, label), len(self._rows))
 
-    def _blocks(self, segment: str) -> _Blocks:
-        block_R = np.full(len(self._rows), -1, np.int64)
-        blocks: dict[str | None, int] = {}
-        for (client, label), row in self._rows.items():
-            of_client = client is not None and segment == key_segment(client)
-            if segment == ALL or of_client or (label and segment == label_segment(label)):
-                block_R[row] = blocks.setdefault(client, len(blocks))
-        return block_R
-
-
-class _Sums:
-    """A number's sums by row."""
-
-    def __init__(self) -> None:
-        self._items_R = np.zeros(1, np.int64)
-        self._sum_R = np.zeros(1, np.float64)
-
-    def add(self, values_N: Float64[np.ndarray, "N"], row_N: Int64[np.ndarray, "N"]) -> None:
-        most = int(row_N.max(initial=0)) + 1
-        self._items_R, self._sum_R = _grown(self._items_R, most), _grown(self._sum_R, most)
-        known_N = np.isfinite(values_N)
-        np.add.at(self._items_R, row_N[known_N], 1)
-        np.add.at(self._sum_R, row_N[known_N], values_N[known_N])
-
-    def counts(self, block_R: _Blocks) -> MeanCounts:
-        items_B, sum_B = _by_block(self._items_R, block_R), _by_block(self._sum_R, block_R)
-        there_B = items_B > 0
-        return MeanCounts.of_blocks(items_B[there_B], sum_B[there_B])
+def tally_bytes(tally: Tally) -> bytes:
+    """All of it, compressed."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, stream in tally.streams.items():
+        tensors[f"{name}.items"] = narrow(stream.items_G)
+        tensors[f"{name}.steps"] = narrow(np.diff(stream.place_M, prepend=0))
+        tensors[f"{name}.fires"] = narrow(stream.fires_M)
+        tensors[f"{name}.values"] = stream.value_sums_C
+        tensors[f"{name}.l0_items"] = narrow(stream.l0_K1)
+        tensors[f"{name}.fvu_items"] = narrow(stream.fvu_B)
+        tensors |= _sum_arrays(f"{name}.fvu", stream.fvu) | _sum_arrays(f"{name}.l0", stream.l0)
+    for pair, sums in tally.pairs.items():
+        tensors |= _sum_arrays(f"agreement.{pair}", sums)
+    about = {
+        "dictionary": tally.dictionary,
+        "streams": list(tally.streams),
+        "pairs": list(tally.pairs),
+    }
+    tensors[ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    return zlib.compress(save(tensors), 1)
 
 
-class _StreamTally:
-    def __init__(self, num_concepts: int, k: int) -> None:
-        self._items_R = np.zeros(1, np.int64)
-        self._fires_RC = np.zeros((1, num_concepts), np.uint32)
-        self._value_sums_RC = np.zeros((1, num_concepts), np.float32)
-        self._l0_RK1 = np.zeros((1, k + 1), np.uint32)
-        self._fvu_RB = np.zeros((1, FVU_BINS), np.uint32)
-        self._fvu, self._l0 = _Sums(), _Sums()
-
-    def add(self, codes: Codes, row_N: Int64[np.ndarray, "N"]) -> None:
-        self._grow(int(row_N.max(initial=0)) + 1)
-        active_NK = codes.indices_NK != PAD
-        at_M = np.broadcast_to(row_N[:, None], active_NK.shape)[active_NK]
-        concept_M = codes.indices_NK[active_NK]
-        np.add.at(self._items_R, row_N, 1)
-        np.add.at(self._fires_RC, (at_M, concept_M), 1)
-        np.add.at(self._value_sums_RC, (at_M, concept_M), codes.values_NK[active_NK])
-        l0_N = active_NK.sum(1)
-        np.add.at(self._l0_RK1, (row_N, l0_N), 1)
-        fvu_N = np.clip(codes.fvu_N.astype(np.float64), 0, MOST_FVU)
-        known_N = np.isfinite(fvu_N)
-        bin_N = (fvu_N[known_N] / FVU_STEP).astype(np.int64)
-        np.add.at(self._fvu_RB, (row_N[known_N], bin_N), 1)
-        self._fvu.add(fvu_N, row_N)
-        self._l0.add(l0_N.astype(np.float64), row_N)
-
-    def profile(self, block_R: _Blocks) -> StreamProfile:
-        items_B = _by_block(self._items_R, block_R)
-        there_B = np.flatnonzero(items_B)
-        fires_BC = _by_block(self._fires_RC, block_R)[there_B]
-        chosen = np.flatnonzero(block_R[: len(self._items_R)] >= 0)
-        return StreamProfile(
-            FireCounts.of_blocks(fires_BC, items_B[there_B]),
-            self._value_sums_RC[chosen].sum(0, dtype=np.float64),
-            self._l0_RK1[chosen].sum(0, dtype=np.uint32),
-            self._fvu_RB[chosen].sum(0, dtype=np.uint32),
-            self._fvu.counts(block_R),
-            self._l0.counts(block_R),
+def tally_of(content: bytes) -> Tally:
+    """What `tally_bytes` made. Raises `ArtifactError` for anything else."""
+    try:
+        tensors = load(zlib.decompress(content))
+        about = cast("dict[str, Any]", json.loads(tensors[ABOUT].tobytes()))
+        return Tally(
+            about["dictionary"],
+            {name: _stream(tensors, name) for name in about["streams"]},
+            {pair: _sums(tensors, f"agreement.{pair}") for pair in about["pairs"]},
         )
-
-    def _grow(self, most: int) -> None:
-        if most > len(self._items_R):
-            self._items_R = _grown(self._items_R, most)
-            self._fires_RC = _grown(self._fires_RC, most)
-            self._value_sums_RC = _grown(self._value_sums_RC, most)
-            self._l0_RK1 = _grown(self._l0_RK1, most)
-            self._fvu_RB = _grown(self._fvu_RB, most)
+    except (zlib.error, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"a bucket's counts are damaged: {error!r}") from error
 
 
-def _grown(rows_R: np.ndarray, most: int) -> np.ndarray:
-    """With room for `most` rows, and for more to come."""
-    if most <= len(rows_R):
-        return rows_R
-    wider = np.zeros((2 * most, *rows_R.shape[1:]), rows_R.dtype)
-    wider[: len(rows_R)] = rows_R
-    return wider
+def _stream(tensors: Mapping[str, np.ndarray], name: str) -> StreamTally:
+    return StreamTally(
+        tensors[f"{name}.items"].astype(np.int64),
+        np.cumsum(tensors[f"{name}.steps"], dtype=np.int64),
+        tensors[f"{name}.fires"].astype(np.uint32),
+        tensors[f"{name}.values"],
+        tensors[f"{name}.l0_items"].astype(np.uint32),
+        tensors[f"{name}.fvu_items"].astype(np.uint32),
+        _sums(tensors, f"{name}.fvu"),
+        _sums(tensors, f"{name}.l0"),
+    )
 
 
-def _by_block(rows_R: np.ndarray, block_R: _Blocks) -> np.ndarray:
-    """Rows added up by block."""
-    count = int(block_R.max(initial=-1)) + 1
-    total_B = np.zeros((count, *rows_R.shape[1:]), rows_R.dtype)
-    for row, block in enumerate(block_R[: len(rows_R)].tolist()):
-        if block >= 0:
-            total_B[block] += rows_R[row]
-    return total_B
+def _sum_arrays(name: str, sums: Sums) -> dict[str, np.ndarray]:
+    return {f"{name}.sum": sums.sum_G, f"{name}.count": narrow(sums.items_G)}
+
+
+def _sums(tensors: Mapping[str, np.ndarray], name: str) -> Sums:
+    return Sums(tensors[f"{name}.count"].astype(np.int64), tensors[f"{name}.sum"])
 
 
 def _part(codes: Codes, at_M: np.ndarray) -> Codes:

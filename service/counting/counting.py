@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 import time
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,10 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from koine.codes import PAD, Codes
-from koine.drift.segments import ALL, Asker, label_segment, segments_of
-from koine.drift.tally import Tally
+from koine.drift.segments import ALL, Asker, is_key, segments_of
+from koine.drift.tally import Tally, group_of, tally_bytes
 from koine.errors import KoineError
-from koine.profile import profile_bytes
 from koine.types import Modality, Mode
 from service import metrics
 from service.contents import ACTIVATIONS, Contents
@@ -71,7 +69,8 @@ class _Stretch(NamedTuple):
 class _Counted:
     """One stretch as it grows."""
 
-    tally: Tally
+    tallies: dict[str, Tally] = field(default_factory=dict[str, Tally])
+    """By segment."""
     unseen: set[str] = field(default_factory=set[str])
     """Segments that others do not see whole."""
 
@@ -192,20 +191,20 @@ class Counting:
             stretch = _Stretch(served.digest, start)
             counted = self._counted.get(stretch)
             if counted is None:
-                tally = Tally(served.title, served.streams, served.num_concepts, served.k)
-                counted = self._counted[stretch] = _Counted(tally)
+                counted = self._counted[stretch] = _Counted()
             fresh = self._fresh(stretch, served, items)
             metrics.DRIFT_ITEMS.labels("duplicate").inc(len(items) - len(fresh))
             metrics.DRIFT_ITEMS.labels("counted").inc(len(fresh))
             if fresh:
-                _count(served, fresh, counted, watched[served.digest])
+                minute = start // self._bucket_s
+                _count(served, fresh, minute, counted, watched[served.digest])
         late = sorted((s for s, each in self._counted.items() if each.unseen), key=_start)
         for stretch in late[:-MOST_LATE]:
             del self._counted[stretch]
             log.error("the counts of %s were never written and are lost", stretch.start)
         return {
-            Bucket(stretch.digest, segment, stretch.start): zlib.compress(
-                profile_bytes(self._counted[stretch].tally.profile(segment)), 1
+            Bucket(stretch.digest, segment, stretch.start): tally_bytes(
+                self._counted[stretch].tallies[segment]
             )
             for stretch in late[-MOST_LATE:]
             for segment in self._counted[stretch].unseen
@@ -266,24 +265,34 @@ def _read_by(stream: str, modality: Modality, contents: Contents) -> str | None:
     return contents.get(f"{ACTIVATIONS}{stream}") or contents.get(modality)
 
 
-def _count(served: Served, items: Sequence[_Waiting], counted: _Counted, watched: set[str]) -> None:
-    askers = [item.asker for item in items]
-    labels = [asker.label if label_segment(asker.label) in watched else "" for asker in askers]
-    counted.tally.add(*_columns(served, items), [asker.client for asker in askers], labels)
-    touched = {segment for asker in set(askers) for segment in segments_of(asker)}
-    counted.unseen |= {ALL, *(touched & watched)}
+def _count(
+    served: Served, items: Sequence[_Waiting], minute: int, counted: _Counted, watched: set[str]
+) -> None:
+    codes, rows = _columns(served, items)
+    places: dict[str, list[int]] = {ALL: list(range(len(items)))}
+    for n, item in enumerate(items):
+        for segment in segments_of(item.asker):
+            if segment in watched:
+                places.setdefault(segment, []).append(n)
+    for segment, at in places.items():
+        # of one key's items, none knows more of the others than that they came together
+        clients = ["" if is_key(segment) else items[n].asker.client for n in at]
+        group_N = np.zeros(len(items), np.int64)
+        group_N[at] = [group_of(client, minute) for client in clients]
+        new = Tally.of(served.title, *_chosen(codes, rows, at), group_N, served.num_concepts)
+        old = counted.tallies.get(segment)
+        counted.tallies[segment] = new if old is None else old + new
+    counted.unseen |= places.keys()
 
 
 def _columns(
     served: Served, items: Sequence[_Waiting]
-) -> tuple[dict[str, Codes], dict[str, list[int]]]:
+) -> tuple[dict[str, Codes], dict[str, np.ndarray]]:
     """Codes by stream, and which item each row is."""
     codes: dict[str, Codes] = {}
-    rows: dict[str, list[int]] = {}
+    rows: dict[str, np.ndarray] = {}
     for name in served.streams:
         at = [n for n, item in enumerate(items) if name in item.rows]
-        if not at:
-            continue
         own = [items[n].rows[name] for n in at]
         indices_NK = np.full((len(at), served.k), PAD, np.int32)
         values_NK = np.zeros((len(at), served.k), np.float32)
@@ -291,5 +300,17 @@ def _columns(
             indices_NK[n, : len(row.indices_K)] = row.indices_K
             values_NK[n, : len(row.values_K)] = row.values_K
         fvu_N = np.array([row.fvu for row in own], np.float32)
-        codes[name], rows[name] = Codes(indices_NK, values_NK, fvu_N), at
+        codes[name] = Codes(indices_NK, values_NK, fvu_N)
+        rows[name] = np.array(at, np.int64)
     return codes, rows
+
+
+def _chosen(
+    codes: Mapping[str, Codes], rows: Mapping[str, np.ndarray], at: Sequence[int]
+) -> tuple[dict[str, Codes], dict[str, np.ndarray]]:
+    """Of these items alone."""
+    here = {name: np.isin(rows[name], at) for name in codes}
+    return (
+        {name: Codes(*(each[here[name]] for each in codes[name])) for name in codes},
+        {name: rows[name][here[name]] for name in codes},
+    )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from koine.errors import ArtifactError
-from koine.profile import Profile, profile_of
+from koine.drift.tally import Tally, tally_of
+from koine.profile import Profile
 from service.counting.buckets import Bucket, Buckets
 
 
@@ -33,11 +32,8 @@ async def read_window(
 
 
 def _total(found: Sequence[bytes]) -> Profile | None:
-    total: Profile | None = None
+    total: Tally | None = None
     for content in found:
-        try:
-            profile = profile_of(zlib.decompress(content), "a bucket's counts")
-        except zlib.error as error:
-            raise ArtifactError(f"a bucket's counts are damaged: {error}") from error
-        total = profile if total is None else total + profile
-    return total
+        tally = tally_of(content)
+        total = tally if total is None else total + tally
+    return None if total is None else total.profile()

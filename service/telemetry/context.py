@@ -13,6 +13,7 @@ from typing import Literal
 
 from opentelemetry.trace import SpanContext, format_span_id, format_trace_id
 
+from koine.drift.segments import SEGMENT_HEADER
 from service.telemetry.spans import Trace
 from service.timings import Timings
 
@@ -22,7 +23,6 @@ Metadata = Iterable[tuple[str | bytes, str | bytes]]
 """Headers as ASGI has them, or the metadata of a gRPC call."""
 
 REQUEST_ID_HEADER = "x-request-id"
-SEGMENT_HEADER = "koine-segment"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _IDS = random.Random()
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-")

@@ -48,6 +48,7 @@ KEY = "kk-5ecret-9f"
         ("http://host", {"retries": -1}, "at least 0"),
         ("http://host", {"max_items": 0}, "at least 1"),
         ("http://host", {"concurrency": 0}, "at least 1"),
+        ("http://host", {"segment": "two words"}, "segment's label"),
     ],
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from koine.codes import PAD, Codes
-from koine.drift.means import MeanCounts
-from koine.profile import Profile, StreamProfile, jaccard, profile_bytes
+from koine.drift.tally import Tally, tally_bytes
 from service.counting.buckets import Bucket, Buckets
 from service.drift.references import Watched
 from service.settings import Settings
@@ -31,20 +29,17 @@ SETTINGS = Settings(
 T = TypeVar("T")
 
 
-def profile(items: int, seed: int, times: Mapping[int, float] | None = None) -> Profile:
-    """Items of ten clients; `times` says how much more often some concepts are active."""
+def made(items: int, seed: int, times: Mapping[int, float] | None = None) -> Tally:
+    """Items of 25 clients; `times` says how much more often some concepts are active."""
     rng = np.random.default_rng(seed)
     rates_C = np.linspace(0.01, 0.12, C)
     for concept, factor in (times or {}).items():
         rates_C[concept] *= factor
-    client_N = rng.integers(0, 10, items)
+    group_N = rng.integers(0, 25, items)
     fires_NC = rng.random((items, C)) < rates_C
     codes = {name: _codes(fires_NC, rng) for name in STREAMS}
-    return Profile(
-        TITLE,
-        {name: StreamProfile.of(own, client_N, C) for name, own in codes.items()},
-        {"a|b": MeanCounts.of(jaccard(codes["a"], codes["b"]), client_N)},
-    )
+    rows = {name: np.arange(items) for name in STREAMS}
+    return Tally.of(TITLE, codes, rows, group_N, C)
 
 
 def _codes(fires_NC: np.ndarray, rng: np.random.Generator) -> Codes:
@@ -58,8 +53,7 @@ def _codes(fires_NC: np.ndarray, rng: np.random.Generator) -> Codes:
     return Codes(indices_NK, values_NK, rng.normal(0.4, 0.05, len(seen_NC)).astype(np.float32))
 
 
-REFERENCE = profile(4000, 0)
-WATCHED = Watched(DIGEST, TITLE, {7: "dog", 9: "night"}, REFERENCE)
+WATCHED = Watched(DIGEST, TITLE, {7: "dog", 9: "night"}, made(4000, 0).profile())
 
 
 async def count(
@@ -69,14 +63,12 @@ async def count(
     items: int = 120,
     times: Mapping[int, float] | None = None,
     segment: str = "",
-    late: int = 0,
 ) -> None:
     """Fills the buckets of the window of this number from `START`."""
     for n in range(WINDOW_S // BUCKET_S):
         at = START + window * WINDOW_S + n * BUCKET_S
-        made = profile(items, 1000 * window + 10 * n + 1 + late, times)
-        content = zlib.compress(profile_bytes(made))
-        await buckets.put({Bucket(DIGEST, segment, at): content})
+        tally = made(items, 1000 * window + 10 * n + 1, times)
+        await buckets.put({Bucket(DIGEST, segment, at): tally_bytes(tally)})
 
 
 def ended(window: int) -> float:

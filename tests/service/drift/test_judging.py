@@ -70,8 +70,8 @@ def test_drift_that_persists_is_an_alarm_with_names_and_a_beginning(
             states.append((record["streams"]["a"]["state"], record["streams"]["a"]["alarm"]))
             if window == 4:
                 found = record["streams"]["a"]["concepts"]
-                assert {one["label"] for one in found} == {"dog", "night"}
-                assert {one["since"] for one in found} == {START + 2 * WINDOW_S}
+                since = {one["label"]: one["since"] for one in found if one["label"]}
+                assert since == dict.fromkeys(("dog", "night"), START + 2 * WINDOW_S)
                 assert found[0]["href"] == f"/v1/concepts/{found[0]['id']}?dictionary=demo@1"
                 assert record["where"] == "world"
                 assert "dog ×" in record["streams"]["a"]["says"]
@@ -82,7 +82,7 @@ def test_drift_that_persists_is_an_alarm_with_names_and_a_beginning(
         assert [event.report for event in told if event.stream == "a"] == [
             record_digest(one) for one in kept_records
         ]
-        assert [event.concepts for event in told if event.stream == "a"][3] in ((7, 9), (9, 7))
+        assert {7, 9} <= set([e.concepts for e in told if e.stream == "a"][3])
         await close(kept)
 
     states: list[tuple[str, str]] = []

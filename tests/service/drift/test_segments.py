@@ -1,0 +1,44 @@
+"""What clients call their traffic reaches the counts, whichever transport it comes by."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from starlette.testclient import TestClient
+
+from koine.artifact import Artifact
+from koine.client import Client, Text
+from tests.koine.client.service_thread import serving as serving_both
+from tests.service.conftest import serving
+from tests.service.test_unhappy_requests import problem_of
+
+
+def test_both_transports_of_the_client_bring_the_segment(tiny_artifact: Artifact) -> None:
+    with serving_both(tiny_artifact) as served:
+        for url, segment in ((served.http, "shop"), (served.grpc, "search")):
+            with Client(url, segment=segment) as client:
+                client.encode([Text(f"{segment} {n}") for n in range(7)])
+        counting = served.core.counting
+        assert counting is not None
+        asyncio.run(counting.flush())
+        (dictionary,) = served.core.dictionaries.served
+        found = asyncio.run(counting.buckets.segments(dictionary.digest))
+        assert found == {"label:shop", "label:search"}
+
+
+@pytest.mark.parametrize("label", ["two words", "x" * 65, "a;b", "a,b", ""])
+def test_a_label_that_is_none_is_refused(tiny_artifact: Artifact, label: str) -> None:
+    with serving(tiny_artifact) as client:
+        answer = client.post(
+            "/v1/encode",
+            json={"inputs": [{"text": "a dog"}]},
+            headers={"Koine-Segment": label},
+        )
+        assert "a segment's label is 1 to 64" in problem_of(answer, 400)
+
+
+def test_a_segment_that_nobody_sends_is_told(client: TestClient) -> None:
+    for path in ("/v1/drift", "/v1/drift/concepts"):
+        answer = client.get(path, params={"segment": "label:nowhere"})
+        assert "is no segment that is watched" in problem_of(answer, 400)
