@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -27,6 +28,8 @@ from tests.service.cache.server import RedisServer
 from tests.service.conftest import serving
 from tests.service.process import ROOT, environment, free_port
 
+NUMBERS = itertools.count()
+"""No two texts are equal: those would count once."""
 WINDOWS = {"drift_bucket_s": 1, "drift_window_s": 6, "drift_grace_s": 6}
 
 
@@ -91,10 +94,9 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 def send(client: TestClient, seconds: float) -> None:
     """Traffic unlike the reference, a few hundred texts a second."""
-    deadline, number = time.monotonic() + seconds, 0
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        texts = [f"{number + n} " + "zq " * (n % 60) for n in range(60)]
-        number += len(texts)
+        texts = [f"{next(NUMBERS)} " + "zq " * (n % 60) for n in range(60)]
         answer = client.post(
             "/v1/encode",
             json={"inputs": [{"text": text} for text in texts]},
