@@ -138,7 +138,7 @@ def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
 
 def _shortest(axes: Axes) -> tuple[list[Any], list[Any]]:
     handles, labels = axes.get_legend_handles_labels()
-    shown = [str(label)[-24:] for label in labels[:LONGEST_LEGEND]]
+    shown = [str(label)[-34:] for label in labels[:LONGEST_LEGEND]]
     if len(labels) > LONGEST_LEGEND:
         shown[-1] = f"and {len(labels) - LONGEST_LEGEND + 1} more"
     return list(handles[:LONGEST_LEGEND]), shown

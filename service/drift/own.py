@@ -78,7 +78,8 @@ class OwnDrift:
 
     async def _tell(self, events: Sequence[DriftEvent]) -> None:
         assert self._audit is not None
-        await self._audit.record(*events)
+        for event in events:
+            await self._audit.record(event)
 
 
 async def _alone(digests: Sequence[str]) -> bool | None:

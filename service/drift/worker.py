@@ -155,7 +155,8 @@ class Worker:
 
     async def _tell(self, events: Sequence[DriftEvent]) -> None:
         assert self._audit is not None
-        await self._audit.record(*events)
+        for event in events:
+            await self._audit.record(event)
 
 
 def _told(well: bool, otherwise: str) -> Response:
