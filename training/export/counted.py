@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from koine.codes import Codes
+from koine.drift.cofiring import cofiring_of, top_of
 from koine.drift.means import MeanCounts
 from koine.drift.nulls import measure_null
 from koine.profile import Profile, StreamProfile, jaccard
@@ -63,7 +64,8 @@ class Counted:
         fired_NK = np.concatenate(self._fired[name])
         block_N = np.arange(len(fired_NK))
         null = measure_null(fired_NK, block_N, self._num_concepts, seed=NULL_SEED)
-        return replace(stream, null=null)
+        together = cofiring_of(fired_NK, block_N, top_of(stream.fires.fires_C))
+        return replace(stream, null=null, cofiring=together)
 
 
 def _with_means(stream: StreamProfile, other: StreamProfile) -> StreamProfile:

@@ -25,6 +25,14 @@ def test_both_transports_of_the_client_bring_the_segment(tiny_artifact: Artifact
         (dictionary,) = served.core.dictionaries.served
         found = asyncio.run(counting.buckets.segments(dictionary.digest))
         assert found == {"label:shop", "label:search"}
+        window = asyncio.run(counting.window(dictionary.digest, 3600)).profile
+        assert window is not None
+        together = window.streams["tiny_text"].cofiring
+        known = dictionary.profile.streams["tiny_text"].cofiring
+        assert together is not None
+        assert known is not None
+        assert together.top_T.tolist() == known.top_T.tolist() != []
+        assert together.fires.items == 14
 
 
 @pytest.mark.parametrize("label", ["two words", "x" * 65, "a;b", "a,b", ""])
