@@ -51,7 +51,7 @@ class Phases:
         return rang and ended
 
     def _rings(self) -> bool:
-        return self.receiver.open(ALERT)
+        return self.receiver.rings(ALERT)
 
     async def _traffic(
         self,
