@@ -92,7 +92,8 @@ def _asked(
     step = max(1.0, (end - start) / STEPS)
     found: list[tuple[str, Series]] = []
     for target in panel["targets"]:
-        expr = filled(target["expr"], window="20s", span=f"{max(60, int(end - start))}s")
+        span = f"{max(60, int(end - start))}s"
+        expr = filled(target["expr"], window="20s", span=span, interval="1s")
         if target.get("instant"):
             given = prometheus.now(expr, end)
         else:
