@@ -43,7 +43,12 @@ class Phases:
         """Whether the alert rang, and ended. Raises `ServiceUnavailableError`."""
         judged = Judged(self.stack, self.tell)
         self.tell(f"quiet traffic until {self.quiet_windows} windows have a verdict")
-        await self._traffic(QUIET, judged, lambda verdicts: verdicts >= self.quiet_windows)
+        if not await self._traffic(QUIET, judged, lambda count: count >= self.quiet_windows):
+            self.tell("too few of them came: is the service too slow for this rate?")
+            return False
+        if self._rings():
+            self.tell("the alert rings in quiet traffic: is the corpus what the artifact learnt?")
+            return False
         self.tell("drift until the alert rings")
         rang = await self._traffic(self.drift, judged, lambda _: self._rings(), "ringing")
         self.tell("quiet traffic until it ends")
@@ -92,7 +97,7 @@ class Judged:
         self._stack, self._tell, self._until = stack, tell, 0
 
     async def look(self) -> bool:
-        """Whether a window is new, and has a verdict for every stream."""
+        """Whether a window is new, and has a verdict; not all streams must be sent anything."""
         says = await verdict(self._stack.service, self._stack.windows.window_s)
         newest = next(iter(says.get("history", ())), None)
         if newest is None or newest["to"] <= self._until:
@@ -101,4 +106,4 @@ class Judged:
         self._tell(f"    window of {time.strftime('%H:%M:%S', time.localtime(newest['from']))}:")
         for stream, one in newest["streams"].items():
             self._tell(f"      {stream}: {one['state']} ({one['alarm']}); {one['says']}")
-        return all(one["state"] in ("ok", "drift") for one in newest["streams"].values())
+        return any(one["state"] in ("ok", "drift") for one in newest["streams"].values())
