@@ -129,6 +129,7 @@ def _concepts(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 ),
                 Query(f"koine:drift_concept:ratio{OF}"),
                 Query(SINCE),
+                height=15,
                 sort_by="Times as frequent",
             )
         )
@@ -139,7 +140,7 @@ def _concepts(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 "none",
                 Query(f"koine:drift_concept:ratio{OF}", "{{stream}}: {{label}} #{{concept}}"),
                 span=12,
-                height=10,
+                height=15,
                 lowest=None,
                 log2=True,
                 points=True,
@@ -204,7 +205,7 @@ def _statistics(made: dashboard.Dashboard) -> dashboard.Dashboard:
     for statistic, title, says in (
         ("fvu", "Unexplained variance", "Grows where inputs leave what the dictionary knows."),
         ("l0", "Concepts an item", "Active concepts of an item, mean."),
-        ("js_distance", "Distance of concept rates", "Jensen-Shannon; the reference's own noise."),
+        ("js_distance", "Distance of concept rates", "Jensen-Shannon; chance alone is not 0."),
     ):
         where = f'{{dictionary=~"$dictionary",statistic="{statistic}"}}'
         made = made.with_panel(
