@@ -56,15 +56,16 @@ class Way:
 
     name: str
     trained: bool
-    """The reference is the artifact's, of the photographs it was trained on; the windows are of
-    the others. Else both are of all photographs, at random."""
+    """The reference is the artifact's: fires of the photographs it was trained on, means of the
+    held-out ones (`val` and `test`). Windows are of held-out ones, quiet windows of `test` alone.
+    Else both are of all photographs, at random."""
     items: int
     """Of a window."""
     reference: int = 2500
 
 
 WAYS = (
-    Way(name="artifact's reference, photographs it never saw", trained=True, items=250),
+    Way(name="artifact's reference, held-out photographs", trained=True, items=250),
     Way(name="2,500 photographs, 500 others", trained=False, items=500),
 )
 
@@ -76,7 +77,7 @@ class Photographs:
         lines = (folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self.words = [set(row["labels"]) for row in rows]
-        self.trained_N = np.array([row["split"] == "train" for row in rows])
+        self.split_N = np.array([row["split"] for row in rows])
         self.artifact = artifact
         self.labels = concept_labels(read_concepts(artifact.file(CONCEPTS)))
         self.codes = encoded(ConceptEncoder(artifact), folder, rows)
@@ -119,13 +120,13 @@ def entries() -> list[Entry]:
 def encoded(
     encoder: ConceptEncoder, folder: Path, rows: Sequence[dict[str, Any]]
 ) -> dict[str, Codes]:
-    """Codes of photographs and of their first captions, each stream on its own."""
+    """Codes of photographs and of one of the captions of each, each stream on its own."""
     parts: dict[str, list[Codes]] = {name: [] for name in encoder.streams}
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         for name, spec in encoder.streams.items():
             if spec.modality == "text":
-                batch = encoder.tokenize(name, [row["captions"][0] for row in some])
+                batch = encoder.tokenize(name, [_caption(row, at) for at, row in enumerate(some)])
             else:
                 images = [Image.open(folder / row["image"]) for row in some]
                 batch = np.stack([encoder.preprocess(name, one) for one in images])
@@ -137,14 +138,19 @@ def encoded(
     }
 
 
+def _caption(row: dict[str, Any], number: int) -> str:
+    return row["captions"][number % len(row["captions"])]
+
+
 def drawn(
-    about_N: np.ndarray, trained_N: np.ndarray, way: Way, times: float, seed: int
+    about_N: np.ndarray, split_N: np.ndarray, way: Way, times: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the reference and of a window in which what `about_N` marks is `times` as frequent,
     or as frequent as there is of it."""
     rng = np.random.default_rng(seed)
     if way.trained:
-        then, rest = np.flatnonzero(trained_N), rng.permutation(np.flatnonzero(~trained_N))
+        unseen_N = split_N == "test" if times == 1 else split_N != "train"
+        then, rest = np.flatnonzero(split_N == "train"), rng.permutation(np.flatnonzero(unseen_N))
     else:
         order = rng.permutation(len(about_N))
         then, rest = order[: way.reference], order[way.reference :]
@@ -158,7 +164,7 @@ def drawn(
 
 def _told(seen: Photographs, way: Way, topic: str | None, seed: int) -> tuple[Profile, Profile]:
     about_N = seen.about(topic or next(iter(TOPICS)))
-    then, now = drawn(about_N, seen.trained_N, way, TIMES if topic else 1, seed)
+    then, now = drawn(about_N, seen.split_N, way, TIMES if topic else 1, seed)
     if way.trained:
         return read_profile(seen.artifact.file(PROFILE)), seen.profile(now)
     return seen.profile(then, null=topic is None), seen.profile(now)

@@ -15,6 +15,7 @@ from koine.codes import PAD
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts
 from koine.drift.nulls import measure_null
+from koine.drift.tally import group_of
 from koine.profile import StreamProfile
 
 FVU, FVU_SPREAD = 0.4, 0.1
@@ -33,18 +34,15 @@ class Kind:
     """Median items of a client; a few send many times as much."""
     copies: float = 0.0
     """Share of what is sent that belongs to bursts of 10 to 50 equal items."""
-    buckets: int = 1
-    """Stretches of time over which a client's items spread; each is a block of its own."""
     single: bool = False
-    """The reference was made of items that have no client, as an artifact's is."""
+    """The reference was made of items that have no client, as an artifact's is, and has a null;
+    else of such traffic."""
 
 
-INDEPENDENT = Kind(name="independent")
+INDEPENDENT = Kind(name="independent", single=True)
 BURSTS = Kind(name="bursts", copies=0.2)
 CLIENTS = Kind(name="clients", alike=0.02)
 SINGLE = Kind(name="clients, reference without", alike=0.02, single=True)
-HALVES = Kind(name="clients over 2 buckets", alike=0.02, buckets=2)
-SPREAD = Kind(name="clients over 10 buckets", alike=0.02, buckets=10)
 
 
 class Fires(NamedTuple):
@@ -59,7 +57,7 @@ class Window(NamedTuple):
 
     items_B: Int64[np.ndarray, "B"]
     fires_BC: Integer[np.ndarray, "B C"]
-    """By block, each item once in a bucket."""
+    """By block, a client or a group of them; each item once."""
     fvu_sums_B: Float64[np.ndarray, "B"]
     sent: Fires
     """Every item that was sent, copies too."""
@@ -120,12 +118,18 @@ def traffic(
 ) -> FireCounts:
     """Counts of `items` in blocks; two items of a block correlate by `alike`."""
     kind = Kind(name="", alike=alike, mean=mean)
-    made = window(rates_C, items, seed, kind)
+    made = window(rates_C, items, seed, kind, grouped=False)
     return FireCounts.of_blocks(made.fires_BC, made.items_B)
 
 
-def window(rates_C: np.ndarray, items: int, seed: int, kind: Kind) -> Window:
-    """A window in which `items` were sent."""
+def window(
+    rates_C: np.ndarray, items: int, seed: int, kind: Kind, *, grouped: bool = True
+) -> Window:
+    """A window in which `items` were sent, counted as the service does: it groups clients by their
+    names, however their items spread over time, and takes equal items for one.
+
+    Not `grouped`, each client is a block.
+    """
     rng = np.random.default_rng(seed)
     copies_J = _bursts(round(items * kind.copies), rng)
     items_B, rates_BC, fvu_B = _clients(rates_C, items - int(copies_J.sum()), kind, rng)
@@ -133,32 +137,41 @@ def window(rates_C: np.ndarray, items: int, seed: int, kind: Kind) -> Window:
     single = Fires(int(items_B.sum()), fires_BC.sum(0, dtype=np.int64))
     support_JC = rng.random((len(copies_J), len(rates_C))) < rates_C
     for support_C in support_JC:
-        # a burst lasts: the same item counts once in each bucket it reaches
-        at = rng.choice(len(items_B), min(len(items_B), int(rng.integers(1, 4))), replace=False)
+        at = int(rng.integers(len(items_B)))
         items_B[at] += 1
         fires_BC[at] += support_C
     fvu_sums_B = items_B * fvu_B + rng.normal(0, FVU_SPREAD, len(items_B)) * np.sqrt(items_B)
+    group_B = np.arange(len(items_B))
+    if grouped:
+        group_B = np.array([group_of(f"client {seed} {n}", 0) for n in group_B])
     return Window(
-        items_B,
-        fires_BC,
-        fvu_sums_B,
+        _grouped(items_B, group_B),
+        _grouped(fires_BC, group_B),
+        _grouped(fvu_sums_B, group_B),
         Fires(single.items + int(copies_J.sum()), single.fires_C + copies_J @ support_JC),
         Fires(single.items + len(copies_J), single.fires_C + support_JC.sum(0)),
     )
 
 
+def _grouped(of_clients_B: np.ndarray, group_B: np.ndarray) -> np.ndarray:
+    """Sums by group, of those that any client is in."""
+    order_B = np.argsort(group_B, kind="stable")
+    first_G = np.flatnonzero(np.diff(group_B[order_B], prepend=-1))
+    return np.add.reduceat(of_clients_B[order_B], first_G)
+
+
 def reference(
     rates_C: np.ndarray, items: int, seed: int, kind: Kind, *, null: bool = True
 ) -> tuple[Window, StreamProfile]:
-    """Traffic to compare with, and its profile with what quiet windows of it are like."""
+    """Traffic to compare with, and its profile; an artifact's knows what quiet windows are like."""
     made = window(rates_C, items, seed, INDEPENDENT if kind.single else kind)
     profile = made.profile()
-    indices_NK, block_N = made.codes(seed)
-    if kind.single:
-        profile = replace(profile, fires=_single(profile.fires))
-        block_N = np.arange(len(block_N))
+    if not kind.single:
+        return made, profile
+    profile = replace(profile, fires=_single(profile.fires))
     if null:
-        null_of = measure_null(indices_NK, block_N, len(rates_C), seed=seed)
+        indices_NK, block_N = made.codes(seed)
+        null_of = measure_null(indices_NK, np.arange(len(block_N)), len(rates_C), seed=seed)
         profile = replace(profile, null=null_of)
     return made, profile
 
@@ -190,7 +203,7 @@ def _bursts(copies: int, rng: np.random.Generator) -> np.ndarray:
 def _clients(
     rates_C: np.ndarray, items: int, kind: Kind, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Blocks' items, rates and mean fvu."""
+    """Clients' items, rates and mean fvu."""
     items_B = block_sizes(items, kind.mean, rng)
     shape = (len(items_B), len(rates_C))
     if not kind.alike:
@@ -199,9 +212,4 @@ def _clients(
     rates_BC = rng.beta(
         np.broadcast_to(rates_C * scale, shape), np.broadcast_to((1 - rates_C) * scale, shape)
     )
-    fvu_B = rng.normal(FVU, FVU_SPREAD * FVU_ALIKE**0.5, len(items_B))
-    if kind.buckets == 1:
-        return items_B, rates_BC, fvu_B
-    parts_BT = rng.multinomial(items_B, np.full(kind.buckets, 1 / kind.buckets))
-    client_P, _ = np.nonzero(parts_BT)
-    return parts_BT[parts_BT > 0], rates_BC[client_P], fvu_B[client_P]
+    return items_B, rates_BC, rng.normal(FVU, FVU_SPREAD * FVU_ALIKE**0.5, len(items_B))

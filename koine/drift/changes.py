@@ -77,8 +77,8 @@ def concept_changes(then: FireCounts, now: FireCounts, config: ChangeConfig) -> 
     """Compares the window `now` with the reference `then`; both have items."""
     assert then.items > 0
     assert now.items > 0
-    rho_C = correlation([then, now])
-    effect_then_C, effect_now_C = design_effect(then, rho_C), design_effect(now, rho_C)
+    # blocks of many clients are less alike inside than those of one, so each side has its own
+    effect_then_C, effect_now_C = (design_effect(each, correlation(each)) for each in (then, now))
     a = _Effective(then, effect_then_C)
     b = _Effective(now, effect_now_C)
     tested_C = then.fires_C.astype(np.int64) + now.fires_C >= config.least_fires

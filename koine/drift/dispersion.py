@@ -11,7 +11,6 @@ of all by how uncertain it is (empirical Bayes), and taken one standard deviatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,16 +30,12 @@ class _Moments(NamedTuple):
     """Its variance where ρ is 0."""
 
 
-def correlation(several: Sequence[FireCounts]) -> Float64[np.ndarray, "C"]:
-    """ρ of each concept, from all the counts together, each around its own rates."""
-    moments = [_moments(counts) for counts in several if counts.blocks > 1]
-    slope = sum(each.slope for each in moments)
-    num_concepts = len(several[0].fires_C)
-    if slope <= 0:
-        return np.zeros(num_concepts)
-    raw_C = np.sum([each.excess_C for each in moments], axis=0) / slope
-    noise_C = np.sum([each.noise_C for each in moments], axis=0) / slope**2
-    return _shrunk(raw_C, noise_C)
+def correlation(counts: FireCounts) -> Float64[np.ndarray, "C"]:
+    """ρ of each concept; 0 where there are too few blocks to tell."""
+    found = _moments(counts)
+    if counts.blocks < 2 or found.slope <= 0:
+        return np.zeros(len(counts.fires_C))
+    return _shrunk(found.excess_C / found.slope, found.noise_C / found.slope**2)
 
 
 def design_effect(

@@ -25,6 +25,7 @@ from benchmarks.monitoring.traffic import (
 )
 from benchmarks.monitoring.values import score
 from koine.codes import PAD
+from koine.drift.tally import GROUPS
 from koine.drift.verdict import State
 
 RATES_C = long_tailed_rates(400, 1)
@@ -47,12 +48,19 @@ def test_a_window_has_the_items_it_says(kind: Kind) -> None:
     assert np.allclose(made.different.fires_C.sum() / made.different.items, RATES_C.sum(), rtol=0.1)
 
 
-def test_copies_are_counted_once_in_a_bucket() -> None:
+def test_copies_are_counted_once() -> None:
     made = window(RATES_C, 3000, 3, BURSTS)
-    bursts = made.different.items - (3000 - round(3000 * BURSTS.copies))
     assert made.sent.items - made.different.items > 400  # of 600 copies
-    assert made.items_B.sum() - made.different.items <= 2 * (bursts + 50)
+    assert made.items_B.sum() == made.different.items
+    assert (made.fires_BC.sum(0) == made.different.fires_C).all()
     assert window(RATES_C, 3000, 3, INDEPENDENT).different.items == 3000
+
+
+def test_clients_fall_into_the_services_groups() -> None:
+    made, small = (window(RATES_C, items, 3, CLIENTS) for items in (20_000, 500))
+    assert len(made.items_B) == GROUPS
+    # about one client in each, so that some groups are empty
+    assert 5 < len(small.items_B) < GROUPS
 
 
 def test_codes_of_a_window_have_its_fires() -> None:
@@ -117,7 +125,7 @@ def test_alarms_are_counted_where_they_begin(states: list[State], begun: int) ->
 def test_koine_is_quiet_where_others_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "REFERENCE", 10_000)
     monkeypatch.setattr(windows, "VALUED", 0)
-    entries = windows.quiet(CLIENTS, {2000: 40}, 1024)
+    entries = windows.quiet(CLIENTS, {2000: 40}, windows.references(CLIENTS, 1024))
     shares = {one["name"].rpartition(" / ")[2]: (one["ours"], one["baseline"]) for one in entries}
     # 5 % of 40 windows, and what chance makes of it once in a hundred times
     assert shares["z-test, BH"][0] <= 0.1
@@ -126,9 +134,16 @@ def test_koine_is_quiet_where_others_ring(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("way", topics.WAYS)
 def test_windows_of_photographs_share_none_with_their_reference(way: topics.Way) -> None:
-    about_N, trained_N = np.arange(4000) % 16 == 0, np.arange(4000) % 5 != 0
-    then, now = topics.drawn(about_N, trained_N, way, topics.TIMES, 0)
+    about_N = np.arange(4000) % 16 == 0
+    split_N = np.array(["train", "train", "train", "val", "test"] * 800)
+    then, now = topics.drawn(about_N, split_N, way, topics.TIMES, 0)
     assert not set(then.tolist()) & set(now.tolist())
     assert len(now) == way.items
     assert about_N[now].mean() == pytest.approx(3 / 16, abs=0.03)
     assert len(set(now.tolist())) == len(now)
+
+
+def test_quiet_windows_beside_the_artifact_are_of_test_photographs() -> None:
+    split_N = np.array(["train", "train", "train", "val", "test"] * 800)
+    _, now = topics.drawn(np.zeros(4000, bool), split_N, topics.WAYS[0], 1, 0)
+    assert set(split_N[now].tolist()) == {"test"}

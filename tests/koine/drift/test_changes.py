@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from benchmarks.monitoring.traffic import long_tailed_rates, traffic
+from benchmarks.monitoring.traffic import CLIENTS, long_tailed_rates, traffic, window
 from koine.drift.changes import ChangeConfig, _tail, concept_changes, could_show, q_values
 from koine.drift.counts import FireCounts
 
@@ -59,6 +59,19 @@ def test_quiet_windows_are_quiet(alike: float) -> None:
     ]
     # 5 % of windows: 7 or more of 40 happen once in 200 runs, and the seeds are fixed
     assert sum(false) <= 6
+
+
+def test_large_groups_of_clients_do_not_hide_how_alike_one_is() -> None:
+    then, *windows = (
+        window(RATES_C, items, seed, CLIENTS).profile().fires
+        for seed, items in enumerate([50_000] + [2000] * 20)
+    )
+    assert (
+        then.items > 20 * then.blocks
+    )  # of the reference; a window has one or two clients a group
+    false = [concept_changes(then, now, CONFIG).changed_C.any() for now in windows]
+    # 5 % of windows: 4 or more of 20 happen once in 60 runs, and the seeds are fixed
+    assert sum(false) <= 3
 
 
 @pytest.mark.parametrize(("factor", "kind"), [(4.0, 1), (0.1, -1)])
