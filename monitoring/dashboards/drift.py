@@ -272,7 +272,7 @@ def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Items given to counting",
-                "duplicate: equal in a bucket, so counted once; dropped: there was no time.",
+                "duplicate: equal in a window, so counted once; dropped: there was no time.",
                 "cps",
                 Query(
                     "sum by (result) (rate(koine_drift_items_total[$__rate_interval]))",
