@@ -47,7 +47,7 @@ def drift() -> dashboard.Dashboard:
         "Which concepts of the traffic became more or less frequent than in the reference.",
         ("dictionary", "koine_drift_window_end_timestamp_seconds"),
     )
-    for part in (_now, _concepts, _windows, _statistics, _worker):
+    for part in (_now, _concepts, _windows, _statistics, _counting, _judging):
         made = part(made)
     return made
 
@@ -235,7 +235,7 @@ def _statistics(made: dashboard.Dashboard) -> dashboard.Dashboard:
     )
 
 
-def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _counting(made: dashboard.Dashboard) -> dashboard.Dashboard:
     return (
         made.with_row(dashboard.Row("Counting and judging"))
         .with_panel(
@@ -272,7 +272,7 @@ def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Items given to counting",
-                "duplicate: equal in a bucket, so counted once; dropped: there was no time.",
+                "duplicate: equal in a window, so counted once; dropped: there was no time.",
                 "cps",
                 Query(
                     "sum by (result) (rate(koine_drift_items_total[$__rate_interval]))",
@@ -282,7 +282,12 @@ def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 stacked=True,
             )
         )
-        .with_panel(
+    )
+
+
+def _judging(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        made.with_panel(
             number(
                 "Leaders",
                 "Processes that judge; one is right.",
