@@ -35,7 +35,8 @@ def correlation(counts: FireCounts) -> Float64[np.ndarray, "C"]:
     found = _moments(counts)
     if counts.blocks < 2 or found.slope <= 0:
         return np.zeros(len(counts.fires_C))
-    return _shrunk(found.excess_C / found.slope, found.noise_C / found.slope**2)
+    larger = counts.block_cubes / counts.block_squares - 1
+    return _shrunk(found.excess_C / found.slope, found.noise_C / found.slope**2, larger)
 
 
 def design_effect(
@@ -68,11 +69,15 @@ def _moments(counts: FireCounts) -> _Moments:
     )
 
 
-def _shrunk(raw_C: np.ndarray, noise_C: np.ndarray) -> np.ndarray:
+def _shrunk(raw_C: np.ndarray, noise_C: np.ndarray, larger: float) -> np.ndarray:
+    """`larger`: items of a block but one, in the mean over blocks weighed as Q's variance does."""
     weight_C = np.where(np.isfinite(noise_C), 1 / noise_C, 0)
     if not weight_C.any():
         return np.zeros_like(raw_C)
     mean = max(0.0, float(np.average(raw_C, weights=weight_C)))
+    # alike items make a few large blocks' squares vary by the square of their design effect
+    noise_C = noise_C * (1 + mean * larger) ** 2
+    weight_C = np.where(weight_C > 0, 1 / noise_C, 0)
     left_C = np.where(weight_C > 0, (raw_C - mean) ** 2 - np.where(weight_C > 0, noise_C, 0), 0)
     between = max(0.0, float(np.average(left_C, weights=weight_C)))
     trust_C = np.where(weight_C > 0, between / (between + np.where(weight_C > 0, noise_C, 1)), 0)

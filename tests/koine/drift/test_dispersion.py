@@ -27,6 +27,12 @@ def test_independent_items_have_none() -> None:
     assert design_effect(counts, correlation(counts)).max() < 1.5
 
 
+def test_a_few_large_clients_make_no_concept_look_less_alike_than_all_are() -> None:
+    counts = traffic(RATES_C, 2000, 6, mean=60, alike=0.05)
+    found_C = correlation(counts)
+    assert np.quantile(found_C, 0.02) > 0.5 * np.average(found_C, weights=RATES_C)
+
+
 def test_a_single_block_tells_nothing() -> None:
     counts = FireCounts.of_blocks(np.array([[3, 0]]), np.array([10]))
     assert correlation(counts).tolist() == [0, 0]
