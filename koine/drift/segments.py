@@ -12,7 +12,7 @@ ALL = ""
 SEGMENT_HEADER = "koine-segment"
 """Of a request: its label."""
 MOST_LABEL = 64
-_KEY, _LABEL = "key:", "label:"
+_KEY, _LABEL, _TIME = "key:", "label:", "time:"
 _SANE = re.compile(rf"[A-Za-z0-9._-]{{1,{MOST_LABEL}}}")
 
 
@@ -39,6 +39,16 @@ def segments_of(asker: Asker) -> list[str]:
     """The segments that an item belongs to, all traffic aside."""
     found = [key_segment(asker.client)] if asker.client else []
     return [*found, label_segment(asker.label)] if asker.label else found
+
+
+def by_time(segment: str) -> str:
+    """What the same traffic is called, its items grouped by when they came, not by client."""
+    return _TIME + segment
+
+
+def is_by_time(segment: str) -> bool:
+    """Whether items are grouped so: of one key's, none tells more than when they came."""
+    return segment.startswith((_KEY, _TIME))
 
 
 def check_label(label: str) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from koine.codes import PAD, Codes
-from koine.drift.segments import ALL, Asker, is_key, segments_of
+from koine.drift.segments import ALL, Asker, by_time, is_by_time, is_label, segments_of
 from koine.drift.tally import Tally, group_of, tally_bytes
 from koine.errors import KoineError
 from koine.types import Modality, Mode
@@ -279,9 +279,10 @@ def _count(
         for segment in segments_of(item.asker):
             if segment in watched:
                 places.setdefault(segment, []).append(n)
+            if segment in watched and is_label(segment):
+                places.setdefault(by_time(segment), []).append(n)
     for segment, at in places.items():
-        # of one key's items, none knows more of the others than that they came together
-        clients = ["" if is_key(segment) else items[n].asker.client for n in at]
+        clients = ["" if is_by_time(segment) else items[n].asker.client for n in at]
         group_N = np.zeros(len(items), np.int64)
         group_N[at] = [group_of(client, minute) for client in clients]
         new = Tally.of(served.title, *_chosen(codes, rows, at), group_N, served.num_concepts, tops)

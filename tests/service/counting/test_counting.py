@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from koine.codes import PAD, Codes
 from koine.drift.segments import Asker
+from koine.drift.tally import group_of
 from koine.errors import ArtifactError, TextError
 from koine.profile import StreamProfile
 from service import metrics
@@ -197,6 +198,40 @@ def test_segments_are_their_own_items_and_few(redis: RedisServer) -> None:
         await other.close()
 
     asyncio.run(run())
+
+
+def test_of_a_few_clients_time_makes_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 7200.0
+    monkeypatch.setattr(module.time, "time", lambda: now)
+
+    async def blocks(clients: int, most_segments: int, segment: str = "") -> tuple[int, int]:
+        nonlocal now
+        now = 7200.0
+        counting = Counting(OwnBuckets(36_000), 60, 3600, most_segments)
+        for minute in range(10):
+            now = 7200.0 + 60 * minute
+            for client in range(clients):
+                first = 1000 * client + 20 * minute
+                numbers, asker = range(first, first + 20), Asker(f"client {client}", "shop")
+                contents, found = [content(n) for n in numbers], [rows(n) for n in numbers]
+                counting.take(SERVED, "independent", contents, found, asker)
+            await counting.flush()
+        found = (await counting.window(SERVED.digest, 600, segment)).profile
+        assert found is not None
+        fires = found.streams["a"].fires
+        counted = [1] if segment.startswith("key") else range(clients)
+        whole = [n for c in counted for n in range(1000 * c, 1000 * c + 200)]
+        active = np.concatenate([rows(n)["a"].indices_K for n in whole])
+        assert fires.fires_C.tolist() == np.bincount(active[active != PAD], minlength=C).tolist()
+        return fires.items, fires.blocks
+
+    assert asyncio.run(blocks(2, 16)) == (400, 10)
+    assert asyncio.run(blocks(2, 2)) == (400, 2)  # one of the keys is not watched
+    assert asyncio.run(blocks(2, 16, "label:shop")) == (400, 10)
+    assert asyncio.run(blocks(2, 16, "key:client 1")) == (200, 10)
+    groups = len({group_of(f"client {n}", 0) for n in range(6)})
+    for segment in ("", "label:shop"):
+        assert asyncio.run(blocks(6, 16, segment)) == (1200, groups)
 
 
 def test_too_many_at_once_are_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
