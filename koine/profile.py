@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save  # pyright: ignore[reportUnknownVariableType]
 
 from koine.codes import PAD, Codes
+from koine.drift.cofiring import Cofiring
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts
 from koine.drift.nulls import Null
@@ -52,6 +53,8 @@ class StreamProfile:
     l0: MeanCounts = MeanCounts()
     null: Null | None = None
     """How far quiet windows lie from this profile; only of a reference."""
+    cofiring: Cofiring | None = None
+    """Of the most frequent concepts of the reference."""
 
     @classmethod
     def empty(cls, num_concepts: int, k: int) -> StreamProfile:
@@ -91,6 +94,7 @@ class StreamProfile:
             self.fvu_B + other.fvu_B,
             self.fvu + other.fvu,
             self.l0 + other.l0,
+            cofiring=None if self.cofiring is None else self.cofiring.plus(other.cofiring),
         )
 
     @property
@@ -154,8 +158,10 @@ def profile_bytes(profile: Profile) -> bytes:
     """What `write_profile` writes; equal profiles have equal bytes."""
     tensors: dict[str, np.ndarray] = {}
     for name, stream in profile.streams.items():
-        for f in fields(FireCounts):
-            tensors[f"{name}.fires.{f.name}"] = narrow(np.asarray(getattr(stream.fires, f.name)))
+        tensors |= _fire_arrays(f"{name}.fires", stream.fires)
+        if stream.cofiring is not None:
+            tensors[f"{name}.cofiring.top"] = stream.cofiring.top_T
+            tensors |= _fire_arrays(f"{name}.cofiring.fires", stream.cofiring.fires)
         tensors[f"{name}.value_sums"] = stream.value_sums_C.astype(np.float32)
         tensors[f"{name}.l0_items"] = stream.l0_K1
         tensors[f"{name}.fvu_items"] = stream.fvu_B
@@ -211,26 +217,41 @@ def profile_of(content: bytes, name: str) -> Profile:
 
 
 def _stream(tensors: Mapping[str, np.ndarray], name: str) -> StreamProfile:
-    counts: dict[str, Any] = {}
-    for f in fields(FireCounts):
-        array = tensors[f"{name}.fires.{f.name}"]
-        if array.ndim == 0:
-            counts[f.name] = int(array)
-        else:
-            wide = f.name in ("fire_squares_C", "fire_items_C")
-            counts[f.name] = array.astype(np.uint64 if wide else np.uint32)
+    cofiring = None
+    if f"{name}.cofiring.top" in tensors:
+        top_T = tensors[f"{name}.cofiring.top"].astype(np.int32)
+        cofiring = Cofiring(top_T, _fires(tensors, f"{name}.cofiring.fires"))
     null = None
     if f"{name}.null.sizes" in tensors:
         null = Null(tensors[f"{name}.null.sizes"], tensors[f"{name}.null.quantiles"])
     return StreamProfile(
-        FireCounts(**counts),
+        _fires(tensors, f"{name}.fires"),
         tensors[f"{name}.value_sums"].astype(np.float64),
         tensors[f"{name}.l0_items"],
         tensors[f"{name}.fvu_items"],
         _mean(tensors[f"{name}.fvu"]),
         _mean(tensors[f"{name}.l0"]),
         null,
+        cofiring,
     )
+
+
+def _fire_arrays(name: str, fires: FireCounts) -> dict[str, np.ndarray]:
+    return {
+        f"{name}.{f.name}": narrow(np.asarray(getattr(fires, f.name))) for f in fields(FireCounts)
+    }
+
+
+def _fires(tensors: Mapping[str, np.ndarray], name: str) -> FireCounts:
+    counts: dict[str, Any] = {}
+    for f in fields(FireCounts):
+        array = tensors[f"{name}.{f.name}"]
+        if array.ndim == 0:
+            counts[f.name] = int(array)
+        else:
+            wide = f.name in ("fire_squares_C", "fire_items_C")
+            counts[f.name] = array.astype(np.uint64 if wide else np.uint32)
+    return FireCounts(**counts)
 
 
 def narrow(array: np.ndarray) -> np.ndarray:

@@ -67,9 +67,9 @@ def queries(dashboard: dict[str, Any]) -> Iterator[PanelQuery]:
             yield PanelQuery(dashboard["title"], panel["title"], expr, instant)
 
 
-def filled(expr: str, window: str = "1m", span: str = "1h") -> str:
+def filled(expr: str, window: str = "1m", span: str = "1h", interval: str = "5s") -> str:
     """An expression as Grafana sends it where every variable says `All`."""
-    asked = {"__rate_interval": window, "__range": span, "__interval": "5s"}
+    asked = {"__rate_interval": window, "__range": span, "__interval": interval}
     for name, value in asked.items():
         expr = expr.replace(f"${name}", value)
     return re.sub(r"\$[a-z_]+", ".*", expr)

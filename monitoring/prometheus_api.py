@@ -46,10 +46,6 @@ class Prometheus:
         found = self._ask("query_range", query=expr, start=start, end=end, step=step)["result"]
         return [_series(one, one["values"]) for one in found]
 
-    def alerts(self) -> list[dict[str, Any]]:
-        """Alerts that are pending or firing: `labels`, `annotations`, `state`."""
-        return self._ask("alerts")["alerts"]
-
     def targets(self) -> list[dict[str, Any]]:
         """What is scraped: `health`, `lastError`, `labels`."""
         return self._ask("targets", state="active")["activeTargets"]

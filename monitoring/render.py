@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import Bbox
 
 from monitoring.expressions import dashboards, filled, panels
 from monitoring.prometheus_api import Prometheus, Series
@@ -31,7 +32,11 @@ COLUMNS, COLUMN_IN, ROW_IN = 24, 0.75, 0.42
 MARGIN_IN = 0.35
 STEPS = 120
 """Points of a line."""
-LONGEST_LEGEND = 8
+ABOVE_IN, BELOW_IN, BESIDE_IN = 0.4, 0.8, 0.6
+"""Of a panel: for its title, for its axis and legend, for numbers on the left…"""
+NAMES_IN = 1.6
+"""…and for names in their place."""
+MOST_LEGENDS = 8
 TABLE_ROW_IN = 0.24
 PLAIN = "#33415c"
 
@@ -57,16 +62,13 @@ def _page(board: Panel, prometheus: Prometheus, folder: Path, start: float, end:
         place = panel["gridPos"]
         left = place["x"] / COLUMNS
         bottom = 1 - ((place["y"] + place["h"]) * ROW_IN + 2 * MARGIN_IN) / height
-        inches = (place["w"] * COLUMN_IN, place["h"] * ROW_IN)
+        beside = NAMES_IN if panel["type"] == "state-timeline" else BESIDE_IN
+        wide, high = place["w"] * COLUMN_IN - beside - 0.25, _inner_height(panel)
         axes = figure.add_axes(
-            (
-                left + 0.6 / width,
-                bottom + 0.7 / height,
-                (inches[0] - 0.85) / width,
-                (inches[1] - 1.1) / height,
-            )
+            (left + beside / width, bottom + BELOW_IN / height, wide / width, high / height)
         )
-        axes.set_title(panel["title"], fontsize=10, loc="left", weight="bold")
+        shift = (BESIDE_IN - beside) / wide
+        axes.set_title(panel["title"], fontsize=10, loc="left", x=shift, weight="bold")
         found = _asked(panel, prometheus, start, end)
         _DRAWN[panel["type"]](axes, panel, found)
         if panel["type"] in ("timeseries", "state-timeline"):
@@ -78,6 +80,11 @@ def _page(board: Panel, prometheus: Prometheus, folder: Path, start: float, end:
     return path
 
 
+def _inner_height(panel: Panel) -> float:
+    """Inches between a panel's title and its axis."""
+    return panel["gridPos"]["h"] * ROW_IN - ABOVE_IN - BELOW_IN
+
+
 def _asked(
     panel: Panel, prometheus: Prometheus, start: float, end: float
 ) -> list[tuple[str, Series]]:
@@ -85,7 +92,8 @@ def _asked(
     step = max(1.0, (end - start) / STEPS)
     found: list[tuple[str, Series]] = []
     for target in panel["targets"]:
-        expr = filled(target["expr"], window="20s", span=f"{max(60, int(end - start))}s")
+        span = f"{max(60, int(end - start))}s"
+        expr = filled(target["expr"], window="20s", span=span, interval="1s")
         if target.get("instant"):
             given = prometheus.now(expr, end)
         else:
@@ -113,7 +121,12 @@ def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
             at: value for at, value in zip(one.times, values, strict=True) if not math.isnan(value)
         }
         dashed = "--" if "reference" in legend else "-"
-        [line] = axes.plot(_dates(one.times), values, dashed, label=legend, linewidth=1.4)
+        # a part of nothing would hide the one below it
+        drawn = [
+            math.nan if stacked and not part else value
+            for part, value in zip(one.values, values, strict=True)
+        ]
+        [line] = axes.plot(_dates(one.times), drawn, dashed, label=legend, linewidth=1.4)
         if stacked:
             floor = [high - low for high, low in zip(values, one.values, strict=True)]
             axes.fill_between(_dates(one.times), floor, values, color=line.get_color(), alpha=0.25)
@@ -129,7 +142,7 @@ def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     axes.grid(color="#eeeeee")
     if found:
         place = panel["gridPos"]
-        below = -0.25 / (place["h"] * ROW_IN - 1.1)
+        below = -0.25 / _inner_height(panel)
         axes.legend(
             *_shortest(axes), fontsize=7, loc="upper center", bbox_to_anchor=(0.5, below),
             ncols=max(2, place["w"] // 2), frameon=False, columnspacing=1.0, handlelength=1.2,
@@ -138,10 +151,10 @@ def _lines(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
 
 def _shortest(axes: Axes) -> tuple[list[Any], list[Any]]:
     handles, labels = axes.get_legend_handles_labels()
-    shown = [str(label)[-34:] for label in labels[:LONGEST_LEGEND]]
-    if len(labels) > LONGEST_LEGEND:
-        shown[-1] = f"and {len(labels) - LONGEST_LEGEND + 1} more"
-    return list(handles[:LONGEST_LEGEND]), shown
+    shown = [str(label)[-34:] for label in labels[:MOST_LEGENDS]]
+    if len(labels) > MOST_LEGENDS:
+        shown[-1] = f"and {len(labels) - MOST_LEGENDS + 1} more"
+    return list(handles[:MOST_LEGENDS]), shown
 
 
 def _numbers(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
@@ -161,7 +174,7 @@ def _numbers(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
 def _states(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     ordered = found[::-1]
-    for at, (legend, one) in enumerate(ordered):
+    for at, (_, one) in enumerate(ordered):
         step = min((b - a for a, b in zip(one.times, one.times[1:], strict=False)), default=1.0)
         begin = 0
         for end in range(1, len(one.times) + 1):
@@ -169,18 +182,15 @@ def _states(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
             gap = not over and one.times[end] - one.times[end - 1] > 1.5 * step
             if over or gap:
                 word, colour = _mapped(defaults, one.values[begin])
-                left = date2num_of(one.times[begin])
-                right = date2num_of(one.times[end - 1] + step)
-                axes.broken_barh([(left, right - left)], (at - 0.4, 0.75), color=colour)
+                left = _date(one.times[begin])
+                right = _date(one.times[end - 1] + step)
+                axes.broken_barh([(left, right - left)], (at - 0.42, 0.84), color=colour)
                 if (end - begin) * step > 0.08 * (one.times[-1] - one.times[0] + step):
                     middle = (left + right) / 2
-                    axes.text(middle, at - 0.1, word, fontsize=7, color="white", ha="center")
+                    axes.text(middle, at, word, fontsize=7, color="white", ha="center", va="center")
                 begin = end
-        axes.text(
-            0.005, at + 0.42, legend, fontsize=7, va="bottom", transform=axes.get_yaxis_transform()
-        )
-    axes.set_yticks([])
-    axes.set_ylim(-0.6, len(ordered) - 0.1)
+    axes.set_yticks(range(len(ordered)), [legend for legend, _ in ordered])
+    axes.set_ylim(-0.5, len(ordered) - 0.5)
     axes.xaxis_date()
 
 
@@ -202,7 +212,7 @@ def _table(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     by = panel["options"].get("sortBy") or [{"displayName": None}]
     sort_by = next((name for name, title in names.items() if title == by[0]["displayName"]), None)
     ordered = sorted(rows.values(), key=lambda row: -float(row.get(sort_by or "", 0.0)))
-    fits = int((panel["gridPos"]["h"] * ROW_IN - 1.1) / TABLE_ROW_IN)
+    fits = int((_inner_height(panel) + BELOW_IN / 2) / TABLE_ROW_IN)
     cells = [
         [_cell(row.get(name, ""), units.get(title, "none")) for name, title in names.items()]
         for row in ordered[: fits - 1]
@@ -210,10 +220,11 @@ def _table(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     if not cells:
         axes.text(0.5, 0.5, "no data", ha="center", va="center", fontsize=14)
         return
+    high = (len(cells) + 1) * TABLE_ROW_IN / _inner_height(panel)
     drawn = axes.table(
         cells,
         colLabels=list(names.values()),
-        loc="upper left",
+        bbox=Bbox.from_bounds(0, 1 - high, 1, high),
         cellLoc="left",
         colLoc="left",
         edges="horizontal",
@@ -221,7 +232,6 @@ def _table(axes: Axes, panel: Panel, found: list[tuple[str, Series]]) -> None:
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8)
     for cell in drawn.get_celld().values():
-        cell.set_height(1 / fits)
         cell.set_edgecolor("#dddddd")
 
 
@@ -268,17 +278,17 @@ def _said(value: float, unit: str, decimals: int | None = None) -> str:
 
 def _over_time(axes: Axes, start: float, end: float, columns: int) -> None:
     ticks = [start + (end - start) * part / columns for part in range(1, columns, 2)]
-    axes.set_xlim(date2num_of(start), date2num_of(end))
-    axes.set_xticks([date2num_of(tick) for tick in ticks])
+    axes.set_xlim(_date(start), _date(end))
+    axes.set_xticks([_date(tick) for tick in ticks])
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
     axes.tick_params(labelsize=7)
 
 
 def _dates(times: tuple[float, ...]) -> list[float]:
-    return [date2num_of(one) for one in times]
+    return [_date(one) for one in times]
 
 
-def date2num_of(seconds: float) -> float:
+def _date(seconds: float) -> float:
     """Matplotlib's days of a time since 1970."""
     return cast(float, date2num(0) + seconds / 86_400)
 

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from koine.drift.segments import Asker, check_label
 from koine.errors import AuditError, KoineError, NotReadyError, OverloadedError
 from service import metrics, telemetry
-from service.access.keys import ANONYMOUS
 from service.audit import Audit
 from service.cache import CodeCache, item_key
 from service.call import Call, Encoded
@@ -176,8 +175,7 @@ def _asker() -> Asker:
     if request is None:
         return Asker()
     label = "" if request.segment is None else check_label(request.segment)
-    client = request.key_id or ""
-    return Asker("" if client == ANONYMOUS.id else client, label)
+    return Asker(request.key_id or "", label)
 
 
 class ByteBudget:

@@ -26,7 +26,7 @@ from koine.finding import Finder
 from koine.labels import LabelLayer
 from koine.localisation import Localisers
 from koine.manifest import CONCEPTS, DECODERS, PROFILE
-from koine.profile import Profile, read_profile
+from koine.profile import Profile, StreamProfile, read_profile
 from koine.sessions import cuda_devices
 from koine.types import Mode
 from service import jobs
@@ -124,6 +124,7 @@ class Dictionary:
             tuple(spec.modality for spec in encoder.streams.values()),
             encoder.num_concepts,
             encoder.k,
+            tuple(_top(self.profile.streams[name]) for name in encoder.streams),
         )
         self._flow = Flow(encoder, self._batchers, pools, settings)
 
@@ -240,6 +241,10 @@ class Dictionary:
         if self.exemplars is not None:
             self.exemplars.close()
         await asyncio.gather(*(batcher.close(left_s) for batcher in self._batchers.values()))
+
+
+def _top(stream: StreamProfile) -> tuple[int, ...]:
+    return () if stream.cofiring is None else tuple(stream.cofiring.top_T.tolist())
 
 
 def _plan(item: Item, wanted: Sequence[str] | None, encoder: ConceptEncoder) -> Plan:

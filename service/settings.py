@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     drift: bool = True
     """Whether concepts are counted, so that `/v1/drift` can tell how the traffic changes."""
     drift_bucket_s: int = Field(default=60, ge=1, le=3600)
-    """Seconds of a bucket, in which equal items count once; the same in every instance."""
+    """Seconds of a bucket; the same in every instance."""
     drift_window_s: int = Field(default=3600, ge=1, le=31_536_000)
     """Seconds of a judged window, whole buckets; `/v1/drift` looks back as long unless it is asked
     for others."""

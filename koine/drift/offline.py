@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from koine.artifact import Artifact
 from koine.codes import PAD, Codes
+from koine.drift.cofiring import cofiring_of
 from koine.drift.means import MeanCounts
 from koine.errors import RequestError
 from koine.manifest import PROFILE, Manifest
@@ -38,10 +40,10 @@ def load_profile(path: Path, artifact: Artifact | None) -> Profile:
         raise RequestError(
             f"{path} holds codes, which do not say of which dictionary; give it by --artifact"
         )
-    return _profile_codes(path, artifact.manifest)
+    return _profile_codes(path, artifact.manifest, read_profile(artifact.file(PROFILE)))
 
 
-def _profile_codes(path: Path, manifest: Manifest) -> Profile:
+def _profile_codes(path: Path, manifest: Manifest, reference: Profile) -> Profile:
     table = _read(path)
     codes: dict[str, tuple[list[str], Codes]] = {}
     for stream in manifest.streams:
@@ -55,7 +57,10 @@ def _profile_codes(path: Path, manifest: Manifest) -> Profile:
         at = [n for n, id_ in enumerate(ids) if id_ in kept]
         numbers = _numbers([blocks[ids[n]] for n in at])
         part = Codes(*(rows[at] for rows in own))
-        streams[name] = StreamProfile.of(part, numbers, manifest.num_concepts)
+        found = StreamProfile.of(part, numbers, manifest.num_concepts)
+        if known := reference.streams[name].cofiring:
+            found = replace(found, cofiring=cofiring_of(part.indices_NK, numbers, known.top_T))
+        streams[name] = found
     pairs = {
         f"{a}|{b}": _agreement(codes[a], codes[b], kept, blocks) for a, b in combinations(codes, 2)
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from koine.drift.compare import Comparison
 from koine.drift.verdict import ChangedConcept, Verdict
-from koine.drift.words import interval, percent, sentence
+from koine.drift.words import changed_pair, interval, percent, sentence
 
 SCHEMA = "koine.drift/1"
 _WHERE = {
@@ -54,6 +54,8 @@ def _lines(found: Comparison, labels: Mapping[int, str], most: int) -> Iterator[
             yield "  " + _row(one, labels)
         if len(verdict.concepts) > most:
             yield f"  and {len(verdict.concepts) - most} more"
+        for pair in verdict.pairs[:most]:
+            yield "  " + changed_pair(pair, labels)
     for pair, one in found.agreement.items():
         says = "changed" if one.drifted else "as before"
         yield f"{pair}: agreement {one.then:.3f} → {one.now:.3f}, {says}"
@@ -73,6 +75,10 @@ def _verdict_json(verdict: Verdict, labels: Mapping[int, str]) -> dict[str, Any]
         **_clean({"items": verdict.items, "blocks": verdict.blocks, "tested": verdict.tested}),
         **_clean({"dispersion": verdict.dispersion}),
         "concepts": concepts,
+        "pairs": [
+            _clean({"label_a": labels.get(one.a), "label_b": labels.get(one.b), **one._asdict()})
+            for one in verdict.pairs
+        ],
         "statistics": [_clean(one._asdict()) for one in verdict.statistics],
     }
 

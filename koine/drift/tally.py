@@ -21,12 +21,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save  # pyright: ignore[reportUnknownVariableType]
 
 from koine.codes import PAD, Codes
+from koine.drift.cofiring import Cofiring, Top, pair_fires
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts
 from koine.errors import ArtifactError
 from koine.profile import FVU_BINS, FVU_STEP, MOST_FVU, Profile, StreamProfile, jaccard, narrow
 
 GROUPS = 64
+NO_TOP: Top = np.zeros(0, np.int32)
 ABOUT = "about"
 """Key of what is no array, as JSON."""
 
@@ -76,9 +78,16 @@ class StreamTally:
     fvu_B: UInt32[np.ndarray, "65"]
     fvu: Sums = field(default_factory=Sums)
     l0: Sums = field(default_factory=Sums)
+    top_T: Top = field(default_factory=lambda: NO_TOP)
+    """Concepts whose pairs are counted."""
+    pairs_GP: UInt32[np.ndarray, "G P"] = field(
+        default_factory=lambda: np.zeros((GROUPS, 0), np.uint32)
+    )
 
     @classmethod
-    def of(cls, codes: Codes, group_N: Int64[np.ndarray, "N"], num_concepts: int) -> StreamTally:
+    def of(
+        cls, codes: Codes, group_N: Int64[np.ndarray, "N"], num_concepts: int, top_T: Top = NO_TOP
+    ) -> StreamTally:
         """Of items of these groups."""
         active_NK = codes.indices_NK != PAD
         concept_M = codes.indices_NK[active_NK]
@@ -97,6 +106,8 @@ class StreamTally:
             np.bincount(bin_N, minlength=FVU_BINS).astype(np.uint32),
             Sums.of(fvu_N, group_N),
             Sums.of(l0_N.astype(np.float64), group_N),
+            top_T,
+            pair_fires(codes.indices_NK, group_N, top_T, GROUPS),
         )
 
     @classmethod
@@ -122,6 +133,8 @@ class StreamTally:
             self.fvu_B + other.fvu_B,
             self.fvu + other.fvu,
             self.l0 + other.l0,
+            self.top_T,
+            self.pairs_GP + other.pairs_GP,
         )
 
     def profile(self) -> StreamProfile:
@@ -137,6 +150,9 @@ class StreamTally:
             self.fvu_B,
             self.fvu.counts(),
             self.l0.counts(),
+            cofiring=Cofiring(
+                self.top_T, FireCounts.of_blocks(self.pairs_GP[there], self.items_G[there])
+            ),
         )
 
 
@@ -158,15 +174,21 @@ class Tally:
         rows: Mapping[str, Int64[np.ndarray, "M"]],
         group_N: Int64[np.ndarray, "N"],
         num_concepts: int,
+        tops: Mapping[str, Top] | None = None,
     ) -> Tally:
-        """Of items of these groups; `rows[stream][i]` is the item of row i of `codes[stream]`."""
+        """Of items of these groups; `rows[stream][i]` is the item of row i of `codes[stream]`.
+
+        `tops`: the concepts of each stream whose pairs are counted; the same for all that is added.
+        """
         pairs: dict[str, Sums] = {}
         for a, b in combinations(codes, 2):
             both, at_a, at_b = np.intersect1d(rows[a], rows[b], return_indices=True)
             agreed_M = jaccard(_part(codes[a], at_a), _part(codes[b], at_b))
             pairs[f"{a}|{b}"] = Sums.of(agreed_M, group_N[both])
         streams = {
-            name: StreamTally.of(own, group_N[rows[name]], num_concepts)
+            name: StreamTally.of(
+                own, group_N[rows[name]], num_concepts, (tops or {}).get(name, NO_TOP)
+            )
             for name, own in codes.items()
         }
         return cls(dictionary, streams, pairs)
@@ -204,6 +226,8 @@ def tally_bytes(tally: Tally) -> bytes:
         tensors[f"{name}.values"] = stream.value_sums_C
         tensors[f"{name}.l0_items"] = narrow(stream.l0_K1)
         tensors[f"{name}.fvu_items"] = narrow(stream.fvu_B)
+        tensors[f"{name}.top"] = stream.top_T
+        tensors[f"{name}.pair_fires"] = narrow(stream.pairs_GP)
         tensors |= _sum_arrays(f"{name}.fvu", stream.fvu) | _sum_arrays(f"{name}.l0", stream.l0)
     for pair, sums in tally.pairs.items():
         tensors |= _sum_arrays(f"agreement.{pair}", sums)
@@ -240,6 +264,8 @@ def _stream(tensors: Mapping[str, np.ndarray], name: str) -> StreamTally:
         tensors[f"{name}.fvu_items"].astype(np.uint32),
         _sums(tensors, f"{name}.fvu"),
         _sums(tensors, f"{name}.l0"),
+        tensors[f"{name}.top"],
+        tensors[f"{name}.pair_fires"].astype(np.uint32),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from koine.drift.changes import ChangeConfig, Changes, concept_changes
+from koine.drift.cofiring import ChangedPair, changed_pairs
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts, mean_change
 from koine.drift.nulls import js_distance
@@ -26,6 +27,8 @@ class DriftConfig:
     """When a window differs from its reference."""
 
     changes: ChangeConfig = field(default_factory=ChangeConfig)
+    pairs: ChangeConfig = ChangeConfig(false_discoveries=0.01, least_ratio=2.0)
+    """The same of pairs of frequent concepts, more strictly: they come on top."""
     least_items: int = 200
     """Different items below which a window gets no verdict."""
     least_blocks: int = 5
@@ -81,6 +84,8 @@ class Verdict(NamedTuple):
     statistics: tuple[Statistic, ...]
     changes: Changes | None
     """Of every concept, None where there is no verdict."""
+    pairs: tuple[ChangedPair, ...] = ()
+    """Concepts that meet more or less often, which their own changes do not explain."""
 
 
 def judge(then: StreamProfile | None, now: StreamProfile, config: DriftConfig) -> Verdict:
@@ -99,9 +104,11 @@ def judge(then: StreamProfile | None, now: StreamProfile, config: DriftConfig) -
     noisier = dispersion / _mean(changes.dispersion_then_C, now.fires)
     statistics = tuple(_statistics(then, now, noisier, config))
     concepts = _changed(changes, then.fires, now.fires)
+    pairs = changed_pairs(then.cofiring, now.cofiring, changes, config.pairs)
     drifted = [one.name for one in statistics if one.drifted]
-    state: State = "drift" if concepts or drifted else "ok"
+    state: State = "drift" if concepts or pairs or drifted else "ok"
     parts = [f"{len(concepts)} concepts changed"] if concepts else []
+    parts += [f"{len(pairs)} pairs of concepts changed"] if pairs else []
     parts += [f"{name} moved" for name in drifted]
     reason = " and ".join(parts) or "nothing changed beyond chance"
     return Verdict(
@@ -114,6 +121,7 @@ def judge(then: StreamProfile | None, now: StreamProfile, config: DriftConfig) -
         concepts,
         statistics,
         changes,
+        pairs,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from koine.drift.cofiring import ChangedPair
 from koine.drift.verdict import ChangedConcept, Verdict
 
 
@@ -16,6 +17,9 @@ def sentence(verdict: Verdict, labels: Mapping[int, str], most: int = 5) -> str:
     parts = [changed(one, labels) for one in verdict.concepts[:most]]
     if len(verdict.concepts) > most:
         parts.append(f"and {len(verdict.concepts) - most} more")
+    parts += [changed_pair(one, labels) for one in verdict.pairs[:most]]
+    if len(verdict.pairs) > most:
+        parts.append(f"and {len(verdict.pairs) - most} more pairs")
     parts += [
         f"{one.name} {one.then:.3g} → {one.now:.3g}" for one in verdict.statistics if one.drifted
     ]
@@ -29,6 +33,12 @@ def changed(one: ChangedConcept, labels: Mapping[int, str]) -> str:
     if one.kind in ("new", "vanished"):
         return f"{name} {one.kind} ({rates})"
     return f"{name} ×{_short(one.ratio)} ({rates})"
+
+
+def changed_pair(one: ChangedPair, labels: Mapping[int, str]) -> str:
+    """One pair's change."""
+    a, b = (labels.get(c, f"concept {c}") for c in (one.a, one.b))
+    return f"{a} with {b} ×{_short(one.ratio)} ({percent(one.rate_then)} → {percent(one.rate_now)})"
 
 
 def interval(one: ChangedConcept) -> str:

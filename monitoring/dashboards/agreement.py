@@ -21,14 +21,18 @@ OF = '{dictionary=~"$dictionary"}'
 
 def agreement() -> dashboard.Dashboard:
     """Which pair of streams parted, and which of the two changed."""
+    made = board(
+        "Koine: model agreement",
+        "koine-agreement",
+        "How alike two streams' concepts of the same items are, against the reference.",
+        ("dictionary", "koine_drift_window_end_timestamp_seconds"),
+    )
+    return _over_time(_now(made))
+
+
+def _now(made: dashboard.Dashboard) -> dashboard.Dashboard:
     return (
-        board(
-            "Koine: model agreement",
-            "koine-agreement",
-            "How alike two streams' concepts of the same items are, against the reference.",
-            ("dictionary", "koine_drift_window_end_timestamp_seconds"),
-        )
-        .with_row(dashboard.Row("Now"))
+        made.with_row(dashboard.Row("Now"))
         .with_panel(
             number(
                 "Alarm",
@@ -57,7 +61,12 @@ def agreement() -> dashboard.Dashboard:
                 height=8,
             )
         )
-        .with_row(dashboard.Row("Over time"))
+    )
+
+
+def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        made.with_row(dashboard.Row("Over time"))
         .with_panel(
             lines(
                 "Agreement",

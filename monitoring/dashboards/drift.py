@@ -47,7 +47,7 @@ def drift() -> dashboard.Dashboard:
         "Which concepts of the traffic became more or less frequent than in the reference.",
         ("dictionary", "koine_drift_window_end_timestamp_seconds"),
     )
-    for part in (_now, _concepts, _windows, _statistics, _worker):
+    for part in (_now, _concepts, _windows, _statistics, _counting, _judging):
         made = part(made)
     return made
 
@@ -129,6 +129,7 @@ def _concepts(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 ),
                 Query(f"koine:drift_concept:ratio{OF}"),
                 Query(SINCE),
+                height=15,
                 sort_by="Times as frequent",
             )
         )
@@ -139,7 +140,7 @@ def _concepts(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 "none",
                 Query(f"koine:drift_concept:ratio{OF}", "{{stream}}: {{label}} #{{concept}}"),
                 span=12,
-                height=10,
+                height=15,
                 lowest=None,
                 log2=True,
                 points=True,
@@ -204,7 +205,7 @@ def _statistics(made: dashboard.Dashboard) -> dashboard.Dashboard:
     for statistic, title, says in (
         ("fvu", "Unexplained variance", "Grows where inputs leave what the dictionary knows."),
         ("l0", "Concepts an item", "Active concepts of an item, mean."),
-        ("js_distance", "Distance of concept rates", "Jensen-Shannon; the reference's own noise."),
+        ("js_distance", "Distance of concept rates", "Jensen-Shannon; chance alone is not 0."),
     ):
         where = f'{{dictionary=~"$dictionary",statistic="{statistic}"}}'
         made = made.with_panel(
@@ -234,7 +235,7 @@ def _statistics(made: dashboard.Dashboard) -> dashboard.Dashboard:
     )
 
 
-def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _counting(made: dashboard.Dashboard) -> dashboard.Dashboard:
     return (
         made.with_row(dashboard.Row("Counting and judging"))
         .with_panel(
@@ -271,7 +272,7 @@ def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             lines(
                 "Items given to counting",
-                "duplicate: equal in a bucket, so counted once; dropped: there was no time.",
+                "duplicate: equal in a window, so counted once; dropped: there was no time.",
                 "cps",
                 Query(
                     "sum by (result) (rate(koine_drift_items_total[$__rate_interval]))",
@@ -281,7 +282,12 @@ def _worker(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 stacked=True,
             )
         )
-        .with_panel(
+    )
+
+
+def _judging(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        made.with_panel(
             number(
                 "Leaders",
                 "Processes that judge; one is right.",

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from monitoring.dashboards.panels import Column, Query, Steps, board, lines, number, table
+from monitoring.dashboards.panels import (
+    GREEN,
+    RED,
+    Column,
+    Query,
+    Steps,
+    board,
+    lines,
+    number,
+    table,
+)
 
 JOB = '{job=~"$job"}'
 QUANTILE = 'histogram_quantile(0.99, sum by (op, le) (rate({}{{job=~"$job"}}[$__rate_interval])))'
@@ -278,7 +288,7 @@ def _around(made: dashboard.Dashboard) -> dashboard.Dashboard:
                 Query(f"min by (dependency) (koine_dependency_up{JOB})", "{{dependency}}"),
                 span=8,
                 height=6,
-                says={0: ("down", "red"), 1: ("up", "green")},
+                says={0: ("down", RED), 1: ("up", GREEN)},
                 steps=Steps(1, 1, down=True),
             )
         )

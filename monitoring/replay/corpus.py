@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
 from koine.errors import SourceError
 
 
@@ -44,8 +46,8 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def item(self, at: int) -> Item:
-        """An item with its first caption, as profiles take it. Raises `SourceError`."""
+    def item(self, at: int, rng: np.random.Generator) -> Item:
+        """An item with any of its captions, as profiles take them. Raises `SourceError`."""
         row = self._rows[at]
         path = self._folder / row["image"]
         try:
@@ -53,7 +55,8 @@ class Corpus:
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error.strerror}") from error
         captions: Sequence[str] = row.get("captions") or ()
-        return Item(image, captions[0] if captions else None, self.labels(at))
+        caption = captions[int(rng.integers(len(captions)))] if captions else None
+        return Item(image, caption, self.labels(at))
 
     def labels(self, at: int) -> frozenset[str]:
         """What stands behind the item's labels."""

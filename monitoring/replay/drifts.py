@@ -12,7 +12,7 @@ import io
 import re
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class Drift:
 
     weighed: tuple[Weighed, ...] = ()
     """Whose items are drawn more or less often."""
-    streams: tuple[str, ...] = field(default=())
+    streams: tuple[str, ...] = ()
     """Streams that read degraded images."""
     outside: bool = False
     """Whether items are noise."""

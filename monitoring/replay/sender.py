@@ -135,7 +135,7 @@ class Replay:
         return {"inputs": [self._input(place, drift) for place in places]}
 
     def _input(self, place: int, drift: Drift) -> dict[str, Any]:
-        item = self._corpus.item(place)
+        item = self._corpus.item(place, self._rng)
         if drift.outside:
             item = outside(item, self._rng)
         return {**self._written(item), **self._spoilt(item, drift)}

@@ -56,6 +56,12 @@ def _tour(args: argparse.Namespace) -> int:
         _say(f"Redis, service, drift worker, Prometheus and Alertmanager start; logs in {args.out}")
         stack.start(running)
         began = time.time()
+
+        def draw(name: str) -> None:
+            with Prometheus(stack.prometheus) as prometheus:
+                for path in render(prometheus, out / "dashboards" / name, began, time.time()):
+                    _say(f"drawn: {path}")
+
         phases = Phases(
             stack=stack,
             corpus=corpus,
@@ -64,12 +70,10 @@ def _tour(args: argparse.Namespace) -> int:
             degraded=degraded,
             receiver=receiver,
             tell=_say,
+            draw=draw,
             quiet_windows=args.quiet,
         )
         well = asyncio.run(phases.run())
-        with Prometheus(stack.prometheus) as prometheus:
-            for path in render(prometheus, out / "dashboards", began, time.time()):
-                _say(f"drawn: {path}")
         _say(f"{ALERT} {'rang and ended' if well else 'did NOT ring and end'}")
         if os.environ.get("DEMO_EXIT") != "1":
             _stay(stack, running)
@@ -98,7 +102,8 @@ def _stay(stack: Stack, running: Processes) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    # in one piece: the webhook speaks from threads of its own
+    print(f"{line}\n", end="", flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", type=float, default=40.0, help="items a second (40)")
     add("--window", type=int, default=20, help="seconds of a window (20)")
     add("--bucket", type=int, default=2, help="seconds of a bucket (2)")
-    add("--quiet", type=int, default=5, help="windows of quiet traffic ahead of the drift (5)")
+    add("--quiet", type=int, default=5, help="quiet windows with a verdict ahead of the drift (5)")
     add(
         "--reference",
         choices=("artifact", "live"),

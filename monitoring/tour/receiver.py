@@ -65,7 +65,7 @@ class Receiver:
                 self.notices.append(notice)
                 tell(notice)
 
-    def open(self, name: str) -> bool:
+    def rings(self, name: str) -> bool:
         """Whether an alert of that name rings now."""
         latest = {tuple(sorted(one.labels.items())): one for one in self.notices}
         return any(one.name == name and one.status == "firing" for one in latest.values())

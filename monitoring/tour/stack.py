@@ -27,7 +27,7 @@ class Windows:
     """How drift is judged; hours become seconds here."""
 
     bucket_s: int = 2
-    """In which equal items count once; a bucket of a client is a block."""
+    """Each a block, since the traffic has no keys."""
     window_s: int = 20
     """Ten blocks and more."""
     grace_s: int = 6

@@ -92,7 +92,7 @@ class Guard:
         if isinstance(rule, Rule) and rule.scope is None:
             return ANONYMOUS
         key = self._access.key_of(*_credentials(request))
-        telemetry.note(key=key.name, key_id=key.id)
+        telemetry.note(key=key.name, key_id=key.known_id)
         if isinstance(rule, Rule) and rule.scope is not None:
             self._access.check(key, rule.scope)
         self._access.spend(key, requests=1)

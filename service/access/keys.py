@@ -50,6 +50,11 @@ class Key:
         """Who it is in records that are kept: its id tells it from others of the name."""
         return self.name if self is ANONYMOUS else f"{self.name} ({self.id})"
 
+    @property
+    def known_id(self) -> str | None:
+        """Its id; None where no keys are configured."""
+        return None if self is ANONYMOUS else self.id
+
 
 ANONYMOUS = Key(name="anonymous", id="-" * ID_LENGTH, scopes=frozenset(SCOPES))
 """Everybody, where no keys are configured."""

@@ -50,6 +50,8 @@ class Served(NamedTuple):
     modalities: tuple[Modality, ...]
     num_concepts: int
     k: int
+    tops: tuple[tuple[int, ...], ...]
+    """Concepts of each stream whose pairs are counted."""
 
 
 class _Waiting(NamedTuple):
@@ -269,6 +271,9 @@ def _count(
     served: Served, items: Sequence[_Waiting], minute: int, counted: _Counted, watched: set[str]
 ) -> None:
     codes, rows = _columns(served, items)
+    tops = {
+        name: np.array(top, np.int32) for name, top in zip(served.streams, served.tops, strict=True)
+    }
     places: dict[str, list[int]] = {ALL: list(range(len(items)))}
     for n, item in enumerate(items):
         for segment in segments_of(item.asker):
@@ -279,7 +284,7 @@ def _count(
         clients = ["" if is_key(segment) else items[n].asker.client for n in at]
         group_N = np.zeros(len(items), np.int64)
         group_N[at] = [group_of(client, minute) for client in clients]
-        new = Tally.of(served.title, *_chosen(codes, rows, at), group_N, served.num_concepts)
+        new = Tally.of(served.title, *_chosen(codes, rows, at), group_N, served.num_concepts, tops)
         old = counted.tallies.get(segment)
         counted.tallies[segment] = new if old is None else old + new
     counted.unseen |= places.keys()

@@ -128,7 +128,7 @@ def authorize(access: Access, metadata: Metadata, scope: str) -> Spend:
     """The hook over the service's keys."""
     key = access.key_of_metadata(metadata)
     access.check(key, cast("Scope", scope))
-    telemetry.note(key=key.name, key_id=key.id)
+    telemetry.note(key=key.name, key_id=key.known_id)
     return Caller(access, key)
 
 

@@ -74,6 +74,21 @@ class JudgedAgreement(StatisticInfo):
     alarm: Alarm
 
 
+class ChangedPairInfo(BaseModel):
+    """Two frequent concepts that meet more or less often than their own changes explain."""
+
+    label_a: str | None
+    label_b: str | None
+    a: int
+    b: int
+    ratio: float
+    low: float
+    high: float | None
+    rate_then: float
+    rate_now: float
+    q: float
+
+
 class _Stream(BaseModel):
     state: State
     says: str = Field(description="The verdict in words.")
@@ -81,6 +96,7 @@ class _Stream(BaseModel):
     blocks: int = Field(description="Clients, each in a stretch of time.")
     tested: int
     dispersion: float | None = Field(description="How many items say what one alone would.")
+    pairs: list[ChangedPairInfo]
     statistics: list[StatisticInfo]
 
 

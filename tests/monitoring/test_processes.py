@@ -87,6 +87,6 @@ def test_the_webhook_tells_each_change_once() -> None:
             sent = httpx.post(f"http://127.0.0.1:{receiver.port}/ticket", json={"alerts": [alert]})
             assert sent.status_code == 200
     assert [one.status for one in told] == ["firing", "resolved", "firing"]
-    assert receiver.open("A")
-    assert not receiver.open("B")
+    assert receiver.rings("A")
+    assert not receiver.rings("B")
     assert str(told[1]) == "RESOLVED A: s"

@@ -19,6 +19,8 @@ from monitoring.replay.drifts import QUIET, Degraded, Weighed, outside, read_dri
 from monitoring.replay.sender import Plan, Sent
 from tests.monitoring.corpora import write_corpus
 
+RNG = np.random.default_rng(0)
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
@@ -54,8 +56,17 @@ def test_what_cannot_be_drawn_is_refused(corpus: Corpus) -> None:
         weights(corpus, read_drift(["label=bright x0", "label=dark x0"]))
 
 
+def test_any_caption_of_an_item_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"x")
+    (tmp_path / "captions.jsonl").write_text('{"image": "0.png", "captions": ["a", "b", "c"]}')
+    corpus = Corpus(tmp_path)
+    drawn = Counter(corpus.item(0, RNG).caption for _ in range(300))
+    assert drawn.keys() == {"a", "b", "c"}
+    assert min(drawn.values()) > 50
+
+
 def test_noise_keeps_the_form_of_an_item(corpus: Corpus) -> None:
-    item = corpus.item(0)
+    item = corpus.item(0, RNG)
     noise = outside(item, np.random.default_rng(0))
     assert Image.open(io.BytesIO(noise.image)).format == "PNG"
     assert noise.image != item.image
@@ -65,7 +76,7 @@ def test_noise_keeps_the_form_of_an_item(corpus: Corpus) -> None:
 
 
 def test_one_stream_reads_a_spoilt_image(tiny_artifact: Artifact, corpus: Corpus) -> None:
-    image = corpus.item(0).image
+    image = corpus.item(0, RNG).image
     encoder = ConceptEncoder(tiny_artifact, threads=1)
     right = encoder.activations(
         "tiny_a", encoder.preprocess("tiny_a", Image.open(io.BytesIO(image)))[None]
@@ -96,7 +107,7 @@ def test_a_folder_is_read_or_refused(tmp_path: Path, text: str | None, says: str
             Corpus(tmp_path)
         return
     (tmp_path / "0.png").write_bytes(b"x")
-    assert Corpus(tmp_path).item(0) == (b"x", None, frozenset())
+    assert Corpus(tmp_path).item(0, RNG) == (b"x", None, frozenset())
     with pytest.raises(SourceError, match="no image of split 'test'"):
         Corpus(tmp_path, "test")
 

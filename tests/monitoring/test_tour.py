@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -26,7 +27,7 @@ def test_drift_rings_and_ends(tiny_artifact: Artifact, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", images=3000)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "monitoring.tour", "--artifact", artifact, "--corpus", corpus]
-    command += ["--out", out, "--window", "8", "--bucket", "1", "--rate", "60", "--quiet", "7"]
+    command += ["--out", out, "--window", "8", "--bucket", "1", "--rate", "60", "--quiet", "5"]
     # random weights: their reference is what they see first
     command += ["--reference", "live", "--drift", "label=bright x8"]
     done = subprocess.run(
@@ -35,7 +36,7 @@ def test_drift_rings_and_ends(tiny_artifact: Artifact, tmp_path: Path) -> None:
         env=os.environ | {"DEMO_EXIT": "1"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     said = re.findall(rf"webhook: (FIRING|RESOLVED) {ALERT}: Concepts of (\w+)", done.stdout)
@@ -44,8 +45,8 @@ def test_drift_rings_and_ends(tiny_artifact: Artifact, tmp_path: Path) -> None:
     assert {stream for status, stream in said if status == "RESOLVED"} == rang
     assert said[0][0] == "FIRING"
     assert f"{ALERT} rang and ended" in done.stdout
-    for board in dashboards():
-        with Image.open(out / "dashboards" / f"{board['uid']}.png") as picture:
+    for board, moment in itertools.product(dashboards(), ("ringing", "ended")):
+        with Image.open(out / "dashboards" / moment / f"{board['uid']}.png") as picture:
             assert picture.width > 1000
             assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50
     left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -24,7 +24,7 @@ from koine.streams import StreamSpec, TextPreprocess
 from koine.types import ActsND, PresentNS
 from training.activations.files import fsync_file
 from training.export.card import model_card
-from training.export.counted import Counted
+from training.export.counted import Counted, Different
 from training.export.head import CodeRule, HeadWeights, Storage, head_file, write_heads
 from training.naming.names import Names
 
@@ -223,7 +223,10 @@ def _write_decoders(path: Path, draft: Draft) -> None:
 
 
 def _profile(folder: Path, draft: Draft, title: str) -> Profile:
-    """Of the reference items, each a block of its own: nobody knows which of them are alike."""
+    """Of the reference items, each a block of its own: nobody knows which of them are alike.
+
+    Equal ones count once, as in traffic.
+    """
     heads = Heads(
         folder,
         {name: head_file(name) for name in draft.weights},
@@ -233,9 +236,10 @@ def _profile(folder: Path, draft: Draft, title: str) -> Profile:
     parts: list[Counted] = []
     for batches in (draft.reference, draft.held_out):
         counted = Counted(list(draft.weights), _num_concepts(draft), draft.k)
+        different = Different(draft.weights)
         for batch in batches:
             codes = {name: heads.independent(name, acts) for name, acts in batch.acts.items()}
-            counted.add(codes, batch.present_NS)
+            counted.add(codes, different.of(batch.acts, batch.present_NS))
         parts.append(counted)
     return parts[0].profile(title, parts[1])
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from koine.codes import Codes
+from koine.drift.cofiring import cofiring_of, top_of
 from koine.drift.means import MeanCounts
 from koine.drift.nulls import measure_null
 from koine.profile import Profile, StreamProfile, jaccard
-from koine.types import PresentNS
+from koine.types import ActsND, PresentNS
 
 NULL_SEED = 0
 """Equal runs give equal profiles."""
+
+
+class Different:
+    """Finds items that a stream has seen before: equal activations are equal items."""
+
+    def __init__(self, streams: Iterable[str]) -> None:
+        self._seen = {name: set[int]() for name in streams}
+
+    def of(self, acts: Mapping[str, ActsND], present_NS: PresentNS) -> PresentNS:
+        """Which items of a batch have which stream, those that were there before left out."""
+        found_NS = present_NS.copy()
+        for column, (name, acts_ND) in enumerate(acts.items()):
+            seen = self._seen[name]
+            for n in np.flatnonzero(present_NS[:, column]):
+                key = hash(acts_ND[n].tobytes())
+                found_NS[n, column] = key not in seen
+                seen.add(key)
+        return found_NS
 
 
 class Counted:
@@ -63,7 +82,8 @@ class Counted:
         fired_NK = np.concatenate(self._fired[name])
         block_N = np.arange(len(fired_NK))
         null = measure_null(fired_NK, block_N, self._num_concepts, seed=NULL_SEED)
-        return replace(stream, null=null)
+        together = cofiring_of(fired_NK, block_N, top_of(stream.fires.fires_C))
+        return replace(stream, null=null, cofiring=together)
 
 
 def _with_means(stream: StreamProfile, other: StreamProfile) -> StreamProfile:

@@ -106,7 +106,7 @@ def test_counts_of_a_wide_dictionary_are_small() -> None:
 def test_other_counts_do_not_add_up_and_others_bytes_are_refused() -> None:
     one = Tally("demo@1", {"a": StreamTally.empty(C, K)})
     with pytest.raises(ArtifactError, match="do not add up"):
-        one + Tally("demo@2", {"a": StreamTally.empty(C, K)})
+        _ = one + Tally("demo@2", {"a": StreamTally.empty(C, K)})
     for content in (b"", b"damaged", tally_bytes(one)[:-9]):
         with pytest.raises(ArtifactError, match="are damaged"):
             tally_of(content)

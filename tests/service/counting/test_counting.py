@@ -24,7 +24,7 @@ from service.jobs import Row
 from tests.service.cache.server import RedisServer
 
 C, K = 30, 3
-SERVED = Served("d" * 64, "demo@1", ("a", "b"), ("text", "image"), C, K)
+SERVED = Served("d" * 64, "demo@1", ("a", "b"), ("text", "image"), C, K, ((), ()))
 
 
 def rows(seed: int) -> dict[str, Row]:
