@@ -49,7 +49,7 @@ def _quiet(axes: Axes, by_name: dict[str, Entry]) -> None:
     axes.axhline(0.05, color=INK, lw=0.8, ls="--")
     axes.set_xticks(range(len(QUIET) + 1), ["Koine", *QUIET], rotation=25, ha="right", size=8)
     axes.set_title("quiet windows of 2,000 items that name a concept", size=10)
-    axes.legend(frameon=False, fontsize=8, title="traffic", title_fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0.52, 1))
     axes.set_ylim(0, 1.1)
 
 
