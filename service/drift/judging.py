@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from koine.audit.events import DriftEvent
 from koine.drift.alarm import Alarm
@@ -31,12 +32,19 @@ from service.drift.records import (
 from service.drift.references import References, Watched
 from service.settings import Settings
 
+LATE_EVERY_S, LATE_FOR_S = 30.0, 900.0
+"""How often, and how long after it was due, it is looked whether more of a window came."""
 MOST_NAMED = 1000
 """Changed concepts that an event of the audit log names."""
 
 Tell = Callable[[Sequence[DriftEvent]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
+
+
+class _Looked(NamedTuple):
+    start: int
+    at: float
 
 
 class Judging:
@@ -48,6 +56,7 @@ class Judging:
         """`tell` is given the events of each verdict before the verdict is kept."""
         self._settings, self._buckets, self._history = settings, buckets, history
         self._tell = tell
+        self._looked: dict[tuple[str, str], _Looked] = {}
         self.references = References(settings, history)
 
     async def segments(self, watched: Watched) -> list[str]:
@@ -63,9 +72,11 @@ class Judging:
         kept = await self._history.latest(watched.digest, segment, ALARM.of)
         records = [record_of(content) for content in kept]
         for start in self._due(records, now):
-            window = await self._window(watched, segment, start)
             before = [one for one in records if one["from"] < start]
             known = records[-1] if len(before) < len(records) else None
+            if not self._look(watched.digest, segment, start, now):
+                continue
+            window = await self._window(watched, segment, start)
             # of nothing, all traffic has a verdict: it shows that somebody looks
             if known is None and window.profile is None and segment != ALL:
                 continue
@@ -73,6 +84,18 @@ class Judging:
                 continue
             records = [*before, await self._judge(watched, segment, window, before)]
         return records[-ALARM.of :]
+
+    def _look(self, digest: str, segment: str, start: int, now: float) -> bool:
+        """Whether a window is read for the first time, or may have more by now: reading costs."""
+        looked = self._looked.get((digest, segment))
+        if looked is None or looked.start != start:
+            self._looked[digest, segment] = _Looked(start, now)
+            return True
+        if now - looked.at < LATE_EVERY_S:
+            return False
+        self._looked[digest, segment] = _Looked(start, now)
+        due = start + self._settings.drift_window_s + self._settings.drift_grace_s
+        return now < due + LATE_FOR_S
 
     def _due(self, records: Sequence[Record], now: float) -> range:
         length = self._settings.drift_window_s

@@ -125,7 +125,8 @@ def test_counts_that_come_late_change_the_newest_verdict(kept: tuple[Buckets, Hi
         assert early["streams"]["a"]["state"] == "insufficient_data"
         assert early["streams"]["a"]["items"] == 0
         await count(buckets, 0, times=CHANGED)
-        (late,) = await judging.judge(WATCHED, "", ended(0) + 5)
+        assert await judging.judge(WATCHED, "", ended(0) + 5) == [early]  # too soon to look again
+        (late,) = await judging.judge(WATCHED, "", ended(0) + 40)
         assert (late["from"], late["streams"]["a"]["state"]) == (early["from"], "drift")
         assert [record_of(one) for one in await history.latest(DIGEST, "", 9)] == [late]
         await close(kept)
