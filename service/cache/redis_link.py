@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -22,6 +24,7 @@ MAX_RECORD_BYTES = 64 * 2**10
 FAULTS = (RedisError, OSError, TimeoutError)
 """What talking to Redis raises where Redis, or the way there, is at fault."""
 
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -56,3 +59,14 @@ async def disconnect(client: Redis) -> None:
             await client.connection_pool.disconnect()
     except FAULTS as error:
         log.debug("the connection to Redis did not close: %s", error)
+
+
+async def exchanged(client: Redis, exchange: Awaitable[T], patience_s: float) -> T:
+    """What Redis answers. Raises `ConnectionError` where it fails, refuses or takes longer."""
+    try:
+        async with asyncio.timeout(patience_s):
+            return await exchange
+    except FAULTS as error:
+        await disconnect(client)  # an answer that is half read would be taken for another
+        kind = "refused" if isinstance(error, RedisError) else "cannot be reached"
+        raise ConnectionError(f"Redis {kind}: {error or type(error).__name__}") from error

@@ -8,19 +8,20 @@ twice changes nothing, and what Redis has lost of a bucket that still grows is t
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import SecretStr
-from redis.exceptions import RedisError
 
-from service.cache.redis_link import FAULTS, connect, disconnect
+from service.cache.redis_link import connect, disconnect, exchanged
 
 NAMESPACE = "koine:drift"
 PATIENCE_S = 5.0
 """After which an exchange with Redis is given up, and tried again with the next one."""
+
+
+T = TypeVar("T")
 
 
 class Bucket(NamedTuple):
@@ -147,14 +148,8 @@ class RedisBuckets:
         """Closes the connection."""
         await disconnect(self._client)
 
-    async def _exchanged(self, exchange: Any) -> Any:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await exchange
-        except FAULTS as error:
-            await disconnect(self._client)  # an answer that is half read would be taken for another
-            kind = "refused" if isinstance(error, RedisError) else "cannot be reached"
-            raise ConnectionError(f"Redis {kind}: {error or type(error).__name__}") from error
+    async def _exchanged(self, exchange: Awaitable[T]) -> T:
+        return await exchanged(self._client, exchange, PATIENCE_S)
 
 
 def _key(bucket: Bucket) -> str:

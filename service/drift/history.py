@@ -6,14 +6,12 @@ verdict.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from pydantic import SecretStr
-from redis.exceptions import RedisError
 
-from service.cache.redis_link import FAULTS, connect, disconnect
+from service.cache.redis_link import connect, disconnect, exchanged
 from service.counting.buckets import NAMESPACE, PATIENCE_S
 from service.settings import Settings
 
@@ -150,13 +148,7 @@ class RedisHistory:
         await disconnect(self._client)
 
     async def _exchanged(self, exchange: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await exchange
-        except FAULTS as error:
-            await disconnect(self._client)  # an answer that is half read would be taken for another
-            kind = "refused" if isinstance(error, RedisError) else "cannot be reached"
-            raise ConnectionError(f"Redis {kind}: {error or type(error).__name__}") from error
+        return await exchanged(self._client, exchange, PATIENCE_S)
 
 
 def history_of(settings: Settings) -> History:

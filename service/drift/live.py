@@ -16,7 +16,7 @@ from koine.errors import DriftError, RequestError
 from service.counting import Counting, Window
 from service.dictionary import Dictionary
 from service.drift.history import History
-from service.drift.records import CONFIG, record_digest, record_of
+from service.drift.records import CONFIG, concept_href, heading, record_digest, record_of
 from service.drift.references import Reference, References, Watched, profile_of_window
 from service.settings import PREFIX, Settings
 
@@ -43,12 +43,7 @@ class Live:
             raise _unread(error) from error
         told = await asyncio.to_thread(_told, watched, window, reference)
         return {
-            "dictionary": watched.title,
-            "digest": watched.digest,
-            "segment": segment,
-            "from": window.start,
-            "to": window.end,
-            "reference": {"source": reference.source, "items": reference.items},
+            **heading(watched, segment, window, reference),
             **told,
             "history": [
                 {"report": record_digest(content), **record_of(content)}
@@ -120,7 +115,7 @@ def _told(watched: Watched, window: Window, reference: Reference) -> Mapping[str
     told = as_dict(_found(watched, window, reference), watched.labels)
     for stream in told["streams"].values():
         for one in stream["concepts"]:
-            one["href"] = f"/v1/concepts/{one['id']}?dictionary={watched.title}"
+            one["href"] = concept_href(watched, one["id"])
     return told
 
 

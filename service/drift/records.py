@@ -56,23 +56,31 @@ def judged(
             {
                 **one,
                 "since": earlier.get((one["id"], one["ratio"] > 1), window.start),
-                "href": f"/v1/concepts/{one['id']}?dictionary={watched.title}",
+                "href": concept_href(watched, one["id"]),
             }
             for one in stream["concepts"][:MOST_CONCEPTS]
         ]
     for pair, one in told["agreement"].items():
         state = one["state"] = _pair_state(seen, pair, bool(one["drifted"]))
         one["alarm"] = alarm([*_states(before, "agreement", pair), state], ALARM)
-    record = {
+    return Judged(found, {**heading(watched, segment, window, reference), **told})
+
+
+def heading(watched: Watched, segment: str, window: Window, reference: Reference) -> dict[str, Any]:
+    """What a verdict is of, and beside what."""
+    return {
         "dictionary": watched.title,
         "digest": watched.digest,
         "segment": segment,
         "from": window.start,
         "to": window.end,
         "reference": {"source": reference.source, "items": reference.items},
-        **told,
     }
-    return Judged(found, record)
+
+
+def concept_href(watched: Watched, concept: int) -> str:
+    """Where the service tells of a concept and its exemplars."""
+    return f"/v1/concepts/{concept}?dictionary={watched.title}"
 
 
 def record_bytes(record: Record) -> bytes:
