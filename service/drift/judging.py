@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, Protocol
 
 from koine.audit.events import DriftEvent
 from koine.drift.alarm import Alarm
@@ -37,7 +37,12 @@ LATE_EVERY_S, LATE_FOR_S = 30.0, 900.0
 MOST_NAMED = 1000
 """Changed concepts that an event of the audit log names."""
 
-Tell = Callable[[Sequence[DriftEvent]], Awaitable[None]]
+
+class Tell(Protocol):
+    """Keeps events, all or none."""
+
+    def __call__(self, *events: DriftEvent) -> Awaitable[None]: ...
+
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +124,7 @@ class Judging:
         new = await asyncio.to_thread(judged, watched, segment, window, reference, before)
         content = record_bytes(new.record)
         if self._tell is not None and window.profile is not None:
-            await self._tell(_events(new, record_digest(content)))
+            await self._tell(*_events(new, record_digest(content)))
         if reference.source == "learning":
             await self.references.learn(watched, segment, window)
         await self._history.put(watched.digest, segment, window.start, content)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client.exposition import generate_latest
 
-from koine.audit.events import DriftEvent
 from koine.errors import NotReadyError
 from service.audit import Audit
 from service.counting import Counting
@@ -35,12 +34,12 @@ class OwnDrift:
         served: Callable[[], Sequence[Dictionary]],
     ) -> None:
         self._history = history_of(settings)
-        self._served, self._audit = served, audit
+        self._served = served
         self.live = Live(settings, counting, self._history)
         self._watching: Watching | None = None
         self._running: asyncio.Task[None] | None = None
         if settings.redis_url is None and settings.workers == 1:
-            tell = None if audit is None else self._tell
+            tell = None if audit is None else audit.record
             judging = Judging(settings, counting.buckets, self._history, tell)
             figures = Figures(settings.drift_window_s)
             self._watching = Watching(judging, figures, self._watched, _alone)
@@ -75,11 +74,6 @@ class OwnDrift:
             return [watched_of(dictionary) for dictionary in self._served()]
         except NotReadyError:
             return []
-
-    async def _tell(self, events: Sequence[DriftEvent]) -> None:
-        assert self._audit is not None
-        for event in events:
-            await self._audit.record(event)
 
 
 async def _alone(digests: Sequence[str]) -> bool | None:

@@ -20,7 +20,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from koine.artifact import Artifact
-from koine.audit.events import DriftEvent
 from koine.concepts import Concept, read_concepts
 from koine.errors import ArtifactError, SettingsError
 from koine.labels import LabelLayer
@@ -95,7 +94,7 @@ class Worker:
         self._leader = Leader(settings.redis_url)
         self._buckets, self._history = buckets_of(settings), history_of(settings)
         self._audit = Audit.of(settings)
-        tell = None if self._audit is None else self._tell
+        tell = None if self._audit is None else self._audit.record
         judging = Judging(settings, self._buckets, self._history, tell)
         figures = Figures(settings.drift_window_s)
         self.watching = Watching(judging, figures, self._watched, self._leader.leads)
@@ -152,11 +151,6 @@ class Worker:
 
     async def _watched(self) -> Sequence[Watched]:
         return await asyncio.to_thread(lambda: [watch.now() for watch in self._watches])
-
-    async def _tell(self, events: Sequence[DriftEvent]) -> None:
-        assert self._audit is not None
-        for event in events:
-            await self._audit.record(event)
 
 
 def _told(well: bool, otherwise: str) -> Response:

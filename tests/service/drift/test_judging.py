@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 from pydantic import SecretStr
@@ -58,7 +58,7 @@ def test_drift_that_persists_is_an_alarm_with_names_and_a_beginning(
 ) -> None:
     told: list[DriftEvent] = []
 
-    async def tell(events: Sequence[DriftEvent]) -> None:
+    async def tell(*events: DriftEvent) -> None:
         told.extend(events)
 
     async def work() -> None:
@@ -193,7 +193,7 @@ def test_all_traffic_can_be_compared_with_its_own_beginning(kept: tuple[Buckets,
 
 
 def test_a_verdict_that_must_be_told_and_cannot_be_is_not_kept() -> None:
-    async def tell(_: Sequence[DriftEvent]) -> None:
+    async def tell(*_: DriftEvent) -> None:
         raise AuditError("the disk is full")
 
     async def work() -> None:
