@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float64, Int64, UInt32
@@ -73,16 +73,14 @@ class StreamProfile:
         values_C = np.bincount(
             codes.indices_NK[active_NK], codes.values_NK[active_NK], minlength=num_concepts
         )
-        l0_N = active_NK.sum(1)
-        fvu_N = np.clip(codes.fvu_N.astype(np.float64), 0, MOST_FVU)
-        bins_N = (fvu_N[np.isfinite(fvu_N)] / FVU_STEP).astype(np.int64)
+        seen = histograms(codes)
         return cls(
             FireCounts.of_codes(codes, block_N, num_concepts),
             values_C.astype(np.float64),
-            np.bincount(l0_N, minlength=active_NK.shape[1] + 1).astype(np.uint32),
-            np.bincount(bins_N, minlength=FVU_BINS).astype(np.uint32),
-            MeanCounts.of(fvu_N, block_N),
-            MeanCounts.of(l0_N.astype(np.float64), block_N),
+            seen.l0_K1,
+            seen.fvu_B,
+            MeanCounts.of(seen.fvu_N, block_N),
+            MeanCounts.of(seen.l0_N, block_N),
         )
 
     def __add__(self, other: StreamProfile) -> StreamProfile:
@@ -136,6 +134,30 @@ class Profile:
                 for pair in pairs
             },
         )
+
+
+class Histograms(NamedTuple):
+    """How well items are explained and by how many concepts, each and counted."""
+
+    fvu_N: Float64[np.ndarray, "N"]
+    """At most `MOST_FVU`."""
+    fvu_B: UInt32[np.ndarray, "65"]
+    l0_N: Float64[np.ndarray, "N"]
+    l0_K1: UInt32[np.ndarray, "K1"]
+
+
+def histograms(codes: Codes) -> Histograms:
+    """Of these items."""
+    active_NK = codes.indices_NK != PAD
+    l0_N = active_NK.sum(1)
+    fvu_N = np.clip(codes.fvu_N.astype(np.float64), 0, MOST_FVU)
+    bin_N = (fvu_N[np.isfinite(fvu_N)] / FVU_STEP).astype(np.int64)
+    return Histograms(
+        fvu_N,
+        np.bincount(bin_N, minlength=FVU_BINS).astype(np.uint32),
+        l0_N.astype(np.float64),
+        np.bincount(l0_N, minlength=active_NK.shape[1] + 1).astype(np.uint32),
+    )
 
 
 def jaccard(a: Codes, b: Codes) -> Float64[np.ndarray, "N"]:

@@ -25,7 +25,7 @@ from koine.drift.cofiring import Cofiring, Top, pair_fires
 from koine.drift.counts import FireCounts
 from koine.drift.means import MeanCounts
 from koine.errors import ArtifactError
-from koine.profile import FVU_BINS, FVU_STEP, MOST_FVU, Profile, StreamProfile, jaccard, narrow
+from koine.profile import Profile, StreamProfile, histograms, jaccard, narrow
 
 GROUPS = 64
 NO_TOP: Top = np.zeros(0, np.int32)
@@ -94,18 +94,16 @@ class StreamTally:
         at_M = np.broadcast_to(group_N[:, None], active_NK.shape)[active_NK]
         place_M, fires_M = np.unique(at_M * num_concepts + concept_M, return_counts=True)
         values_C = np.bincount(concept_M, codes.values_NK[active_NK], minlength=num_concepts)
-        l0_N = active_NK.sum(1)
-        fvu_N = np.clip(codes.fvu_N.astype(np.float64), 0, MOST_FVU)
-        bin_N = (fvu_N[np.isfinite(fvu_N)] / FVU_STEP).astype(np.int64)
+        seen = histograms(codes)
         return cls(
             np.bincount(group_N, minlength=GROUPS),
             place_M.astype(np.int64),
             fires_M.astype(np.uint32),
             values_C.astype(np.float32),
-            np.bincount(l0_N, minlength=active_NK.shape[1] + 1).astype(np.uint32),
-            np.bincount(bin_N, minlength=FVU_BINS).astype(np.uint32),
-            Sums.of(fvu_N, group_N),
-            Sums.of(l0_N.astype(np.float64), group_N),
+            seen.l0_K1,
+            seen.fvu_B,
+            Sums.of(seen.fvu_N, group_N),
+            Sums.of(seen.l0_N, group_N),
             top_T,
             pair_fires(codes.indices_NK, group_N, top_T, GROUPS),
         )
